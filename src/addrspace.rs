@@ -1,0 +1,211 @@
+//! Guest memory: areas of guest-physical address space backed by host mappings.
+
+mod file_map;
+
+use std::{
+    fmt, io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use serde::Serialize;
+use vm_memory::{Bytes, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+
+use crate::{
+    addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
+    hal::{HalError, MemorySlots},
+};
+
+pub const PAGE_SIZE: u64 = 4096;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("Memory area {range} overlaps the one at {other}")]
+    Overlap { range: GuestPhysAddrRange, other: GuestPhysAddrRange },
+    #[error(
+        "Memory area at {gpa}: its size of {size:#x} bytes must be a multiple of 4096, more \
+             than 0, and end below 2^64; so must its address be aligned"
+    )]
+    BadRange { gpa: GuestPhysAddr, size: u64 },
+    #[error("This host cannot give {size} bytes of memory for the guest at {gpa}: {source}")]
+    NoMemory { gpa: GuestPhysAddr, size: u64, source: io::Error },
+    #[error("{len} bytes at {gpa} do not lie in guest memory")]
+    OutsideMemory { gpa: GuestPhysAddr, len: u64 },
+    #[error("Failed to map {len} bytes of a file at {gpa}: {source}")]
+    MapFile { gpa: GuestPhysAddr, len: u64, source: io::Error },
+    #[error(transparent)]
+    Hal(#[from] HalError),
+}
+
+/// An area of guest memory.
+struct Area {
+    range: GuestPhysAddrRange,
+    flags: MappingFlags,
+    slot: u32,
+    region: Arc<GuestRegionMmap>,
+    /// Given to the host at the first touch only.
+    lazy: bool,
+    /// Whether the host has it.
+    mapped: AtomicBool,
+}
+
+/// An area, as `memory_areas` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AreaInfo {
+    pub gpa: GuestPhysAddr,
+    /// In bytes.
+    pub size: u64,
+    /// Whether the guest sees it already.
+    pub mapped: bool,
+}
+
+/// A guest-physical address space. Built by one thread, then shared and never changed, so that
+/// reading guest memory takes no lock; only the first touch of a lazy area does.
+pub struct AddrSpace {
+    slots: Arc<dyn MemorySlots>,
+    areas: Vec<Area>,
+    memory: GuestMemoryMmap,
+    populating: Mutex<()>,
+}
+
+impl AddrSpace {
+    /// An address space with nothing in it, whose areas will be given to `slots`.
+    pub fn new_empty(slots: Arc<dyn MemorySlots>) -> Self {
+        Self {
+            slots,
+            areas: Vec::new(),
+            memory: GuestMemoryMmap::default(),
+            populating: Mutex::new(()),
+        }
+    }
+
+    /// Adds `size` bytes of zeroed memory at `gpa`. With `populate` the guest has it from the
+    /// start; without, its first touch is a nested page fault that [`Self::handle_page_fault`]
+    /// resolves. Host memory is taken page by page as it is used, in either case.
+    pub fn map_alloc(
+        &mut self,
+        gpa: GuestPhysAddr,
+        size: u64,
+        flags: MappingFlags,
+        populate: bool,
+    ) -> Result<(), Error> {
+        let bad = || Error::BadRange { gpa, size };
+        if gpa.0 % PAGE_SIZE != 0 || size % PAGE_SIZE != 0 {
+            return Err(bad());
+        }
+        let range = GuestPhysAddrRange::new(gpa, size).ok_or_else(bad)?;
+        if let Some(other) = self.areas.iter().find(|area| area.range.overlaps(&range)) {
+            return Err(Error::Overlap { range, other: other.range });
+        }
+        let bytes = usize::try_from(size).map_err(|_| bad())?;
+        let mapping = MmapRegion::new(bytes).map_err(|error| Error::NoMemory {
+            gpa,
+            size,
+            source: match error {
+                vm_memory::mmap::MmapRegionError::Mmap(source) => source,
+                other => io::Error::other(other.to_string()),
+            },
+        })?;
+        let region = Arc::new(GuestRegionMmap::new(mapping, gpa.into()).ok_or_else(bad)?);
+        self.memory = self.memory.insert_region(region.clone()).map_err(|_| bad())?;
+        let slot = self.areas.len() as u32;
+        if populate {
+            self.slots.map_memory(slot, &region, flags)?;
+        }
+        let mapped = AtomicBool::new(populate);
+        self.areas.push(Area { range, flags, slot, region, lazy: !populate, mapped });
+        Ok(())
+    }
+
+    /// Puts `len` bytes of `file` from `offset` on at `gpa`, as private pages: the guest's writes
+    /// do not reach the file. Mapped where page alignment allows, the odd ends copied. The file must
+    /// not shrink while the VM lives.
+    pub fn map_file(
+        &self,
+        gpa: GuestPhysAddr,
+        file: &std::fs::File,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Error> {
+        let region = self.region_of(gpa, len).ok_or(Error::OutsideMemory { gpa, len })?;
+        file_map::place(&region, gpa, file, offset, len).map_err(|source| Error::MapFile {
+            gpa,
+            len,
+            source,
+        })
+    }
+
+    /// Guest memory as devices and loaders read and write it. Cheap to clone.
+    pub fn memory(&self) -> &GuestMemoryMmap {
+        &self.memory
+    }
+
+    /// The areas, in the order they were added.
+    pub fn memory_areas(&self) -> impl Iterator<Item = AreaInfo> {
+        self.areas.iter().map(|area| AreaInfo {
+            gpa: area.range.first(),
+            size: area.range.len(),
+            mapped: area.mapped.load(Ordering::Acquire),
+        })
+    }
+
+    /// Copies bytes into guest memory.
+    pub fn write(&self, gpa: GuestPhysAddr, bytes: &[u8]) -> Result<(), Error> {
+        let outside = |_| Error::OutsideMemory { gpa, len: bytes.len() as u64 };
+        self.memory.write_slice(bytes, gpa.into()).map_err(outside)
+    }
+
+    /// Copies bytes out of guest memory.
+    pub fn read(&self, gpa: GuestPhysAddr, bytes: &mut [u8]) -> Result<(), Error> {
+        let len = bytes.len() as u64;
+        self.memory.read_slice(bytes, gpa.into()).map_err(|_| Error::OutsideMemory { gpa, len })
+    }
+
+    /// Resolves an access that the host had no mapping for. `true`: done, the guest may try again.
+    /// `false`: no area there, or one whose flags forbid the access, or one that was never lazy.
+    pub fn handle_page_fault(&self, gpa: GuestPhysAddr, access: MappingFlags) -> bool {
+        let Some(area) = self.areas.iter().find(|area| area.range.contains(gpa)) else {
+            return false;
+        };
+        if !area.lazy || !area.flags.contains(access) {
+            return false;
+        }
+        let _one_at_a_time = self.populating.lock().unwrap_or_else(|held| held.into_inner());
+        if area.mapped.load(Ordering::Acquire) {
+            return true; // another vCPU was faster
+        }
+        if let Err(error) = self.slots.map_memory(area.slot, &area.region, area.flags) {
+            log::error!("{error}");
+            return false;
+        }
+        area.mapped.store(true, Ordering::Release);
+        true
+    }
+
+    fn region_of(&self, gpa: GuestPhysAddr, len: u64) -> Option<Arc<GuestRegionMmap>> {
+        let range = GuestPhysAddrRange::new(gpa, len)?;
+        let inside =
+            |area: &&Area| area.range.contains(range.first()) && area.range.contains(range.last());
+        self.areas.iter().find(inside).map(|area| area.region.clone())
+    }
+}
+
+impl fmt::Debug for AddrSpace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.memory_areas()).finish()
+    }
+}
+
+impl Drop for AddrSpace {
+    fn drop(&mut self) {
+        for area in &self.areas {
+            if area.mapped.load(Ordering::Acquire) {
+                if let Err(error) = self.slots.unmap_memory(area.slot) {
+                    log::debug!("{error}");
+                }
+            }
+        }
+    }
+}

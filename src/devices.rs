@@ -1,0 +1,80 @@
+//! Emulated devices: the contract ([`BaseDeviceOps`]), the buses they stand on ([`AxVmDevices`]),
+//! and one file a device.
+//!
+//! A device is registers in, registers out: it sees offsets inside its own window and whole
+//! accesses only, gets all it needs when it is made, and answers what the machine must do next as a
+//! value. It never holds the VM, so a test can make it with stand-ins for everything.
+
+mod bus;
+mod emu_type;
+mod irq;
+
+use serde::Serialize;
+
+pub use bus::{AxVmDevices, BusError, UnownedCounts};
+pub use emu_type::EmuDeviceType;
+pub use irq::IrqLine;
+
+use crate::addr::{AccessWidth, DeviceAddrRange, GuestPhysAddrRange, PortRange, SysRegAddrRange};
+
+/// An access that does not suit the device. A bus answers such a read with all ones and drops such
+/// a write; a device's own trouble is its own business and no such error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// No register at this offset.
+    NoRegister,
+    /// The register does not take this width.
+    BadWidth,
+    /// The offset is not aligned as the register wants it.
+    Unaligned,
+    ReadOnly,
+    WriteOnly,
+}
+
+/// What the machine must do after a write.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Effect {
+    /// Go on.
+    None,
+    /// The guest powers off.
+    PowerOff,
+    /// The guest resets the machine.
+    Reset,
+    /// The guest reports that it panicked.
+    Panicked,
+    /// The guest ends with this exit status.
+    Exit(u8),
+}
+
+/// A device in one window of one bus.
+pub trait BaseDeviceOps<R: DeviceAddrRange>: Send + Sync {
+    /// The name that messages, plans and counts use, e.g. `com1`.
+    fn name(&self) -> &str;
+
+    fn emu_type(&self) -> EmuDeviceType;
+
+    /// The window that the device answers in; never changes.
+    fn address_range(&self) -> R;
+
+    /// Reads `width` at `offset` from the window's start; the access lies wholly inside. The value
+    /// is zero-extended.
+    fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access>;
+
+    /// Writes `width` at `offset` from the window's start; the access lies wholly inside, and `val`
+    /// has no bits outside `width`.
+    fn handle_write(&self, offset: u64, width: AccessWidth, val: u64) -> Result<Effect, Access>;
+}
+
+/// A device in guest-physical memory.
+pub trait BaseMmioDeviceOps: BaseDeviceOps<GuestPhysAddrRange> {}
+impl<T: BaseDeviceOps<GuestPhysAddrRange> + ?Sized> BaseMmioDeviceOps for T {}
+
+/// A device at x86 I/O ports.
+pub trait BasePortDeviceOps: BaseDeviceOps<PortRange> {}
+impl<T: BaseDeviceOps<PortRange> + ?Sized> BasePortDeviceOps for T {}
+
+/// A device behind system registers; `offset` counts registers, and the width is always
+/// [`AccessWidth::Qword`].
+pub trait BaseSysRegDeviceOps: BaseDeviceOps<SysRegAddrRange> {}
+impl<T: BaseDeviceOps<SysRegAddrRange> + ?Sized> BaseSysRegDeviceOps for T {}

@@ -1,0 +1,116 @@
+//! All that a VM asks of what lies beneath it: the traits, and the words they are spoken in.
+//!
+//! [`crate::kvm`] is one implementation, [`crate::scripted`] another; [`crate::vm`] is generic over
+//! them and statically dispatched. Nothing here names KVM.
+
+mod arch_vcpu;
+mod error;
+mod exit;
+
+use std::sync::Arc;
+
+pub use arch_vcpu::{
+    AxArchVCpu, DescriptorTable, EntryMode, StopCause, VCpuDump, VCpuKick, VCpuSetup,
+};
+pub use error::{HalError, HalErrorKind, HalResult};
+pub use exit::{AxVCpuExitReason, EXIT_REASONS};
+use vm_memory::GuestRegionMmap;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::addr::{GuestPhysAddr, MappingFlags, Port, PortRange};
+
+/// Which VM of this process; AxVisor's ids start at 1.
+pub type VMId = usize;
+/// Which vCPU of a VM, from 0; 0 is the boot processor.
+pub type VCpuId = usize;
+
+/// Interrupt lines, as a device's [`crate::devices::IrqLine`] drives them: any thread may call.
+pub trait IrqSink: Send + Sync {
+    /// Drives a line of the interrupt controller. `irq` is a GSI on x86_64, an INTID on aarch64, an
+    /// interrupt source on riscv64.
+    fn set_irq(&self, irq: u32, high: bool);
+
+    /// A rising and a falling edge: for edge-triggered lines.
+    fn pulse_irq(&self, irq: u32) {
+        self.set_irq(irq, true);
+        self.set_irq(irq, false);
+    }
+}
+
+/// Where guest-physical memory gets its backing from: slots that map a host mapping.
+pub trait MemorySlots: Send + Sync {
+    /// Backs `region`'s guest-physical range with its host mapping under the number `slot`. The
+    /// implementation keeps `region` alive as long as the slot stands. Without
+    /// [`MappingFlags::WRITE`] a guest's write becomes an exit.
+    fn map_memory(
+        &self,
+        slot: u32,
+        region: &Arc<GuestRegionMmap>,
+        flags: MappingFlags,
+    ) -> HalResult;
+
+    /// Takes the slot away.
+    fn unmap_memory(&self, slot: u32) -> HalResult;
+}
+
+/// The write that a doorbell waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DoorbellAddr {
+    Mmio(GuestPhysAddr),
+    Port(Port),
+}
+
+/// What a vCPU asks of its host beside running.
+pub trait AxVCpuHal {
+    /// The vector of the host interrupt that ended guest execution. Under a host kernel that
+    /// services its own interrupts there is none to fetch.
+    fn irq_fetch() -> Option<u64> {
+        None
+    }
+
+    /// Services a host interrupt that ended guest execution (`ExternalInterrupt`). A host kernel
+    /// has done it before anybody here could.
+    fn irq_handler(_vector: u64) {}
+}
+
+/// What a VM asks of its host: vCPUs, memory slots, interrupt lines, doorbells, time.
+pub trait AxVMHal: AxVCpuHal + IrqSink + MemorySlots + Sized + 'static {
+    /// The architecture's vCPU.
+    type VCpu: AxArchVCpu<SetupConfig = VCpuSetup> + Send;
+
+    /// What [`AxArchVCpu::new`] needs for this vCPU. `phys_id` is the architectural id (APIC id,
+    /// MPIDR affinity, hart id) and `vcpu_num` how many vCPUs the VM has.
+    fn vcpu_create_config(
+        &self,
+        vcpu_id: VCpuId,
+        phys_id: usize,
+        vcpu_num: usize,
+    ) -> HalResult<<Self::VCpu as AxArchVCpu>::CreateConfig>;
+
+    /// Signals `fd` when the guest writes to `at` (any value), without an exit.
+    fn register_doorbell(&self, at: DoorbellAddr, fd: &EventFd) -> HalResult;
+
+    /// A signal on `fd` becomes an edge on the line `irq`.
+    fn register_irqfd(&self, irq: u32, fd: &EventFd) -> HalResult;
+
+    /// Sends a message-signalled interrupt.
+    fn signal_msi(&self, addr: GuestPhysAddr, data: u32) -> HalResult;
+
+    /// Writes to these ports may reach the device late, together with the next exit. For write-only
+    /// registers that nobody waits for. `Ok(false)`: this host has no such thing.
+    fn coalesce_port_writes(&self, ports: PortRange) -> HalResult<bool>;
+
+    /// Makes an interrupt pending on one vCPU, from any thread, waking it if it is halted. `irq` is
+    /// a vector of the local APIC on x86_64, an INTID on aarch64; riscv64 has only the external
+    /// interrupt.
+    fn inject_irq_to_vcpu(&self, vcpu_id: VCpuId, irq: usize) -> HalResult;
+
+    /// Nanoseconds of a clock that never goes back.
+    fn current_time_nanos() -> u64;
+
+    /// The VM and vCPU that the calling thread is bound to; `None` on any other thread.
+    fn current_vcpu() -> Option<(VMId, VCpuId)>;
+
+    /// The host CPU that the calling thread runs on.
+    fn current_pcpu_id() -> usize;
+}

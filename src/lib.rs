@@ -1,0 +1,29 @@
+//! axvmm: the VMM for when the guest kernel, or the device, is what you are testing.
+//!
+//! A guest's way through the crate, from the top floor to the ground; a module uses those below it
+//! and never one above:
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`cli`] | the commands: `run`, `check`, `doctor`, `init` |
+//! | [`config`] | `guest.toml`: schema, located errors, resolving to [`vm::AxVMConfig`] |
+//! | [`machine`] | the board: memory map, devices, firmware tables; first a plan, then a machine |
+//! | [`boot`] | kernel images: formats, command line, initrd, where each goes |
+//! | [`vm`] | [`vm::AxVM`]: construction, the dispatch loop `run_vcpu`, lifecycle, vCPU threads |
+//! | [`vcpu`] | [`vcpu::AxVCpu`] and its states; the architecture's vCPU by alias |
+//! | [`kvm`] | KVM as the hardware |
+//! | [`scripted`] | a script as the hardware |
+//! | [`devices`] | emulated devices and the buses they stand on |
+//! | [`addrspace`] | guest memory |
+//! | [`hal`] | all that a VM asks of what lies beneath it: traits, exit reasons |
+//! | [`addr`] | addresses, widths, flags |
+
+pub mod addr;
+pub mod addrspace;
+pub mod devices;
+pub mod hal;
+pub mod kvm;
+pub mod ratelimit;
+pub mod scripted;
+pub mod vcpu;
+pub mod vm;

@@ -1,0 +1,133 @@
+//! What a VM is made from, after all files are read and all defaults are filled in.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::{
+    addr::{GuestPhysAddr, MappingFlags, Port},
+    devices::EmuDeviceType,
+    hal::{VCpuId, VMId},
+};
+
+/// A guest's configuration, resolved: paths are usable as they stand, sizes are bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AxVMConfig {
+    pub id: VMId,
+    pub name: String,
+    pub cpus: CpuConfig,
+    pub memory: MemoryConfig,
+    pub kernel: KernelConfig,
+    pub devices: DevicesConfig,
+    /// What was asked for and is done in another way here, each a sentence for the user.
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CpuConfig {
+    /// How many vCPUs; at least 1.
+    pub num: usize,
+    /// The architectural id of each vCPU; the vCPU's number where not given. Empty, or `num` long.
+    pub phys_cpu_ids: Vec<usize>,
+    /// The host CPUs that each vCPU may run on, as a bit mask. Empty, or `num` long.
+    pub phys_cpu_sets: Vec<usize>,
+}
+
+impl CpuConfig {
+    /// For each vCPU: its id, the mask of host CPUs, and its architectural id.
+    pub fn affinities(&self) -> impl Iterator<Item = (VCpuId, Option<usize>, usize)> {
+        (0..self.num).map(|id| {
+            let phys = self.phys_cpu_ids.get(id).copied().unwrap_or(id);
+            (id, self.phys_cpu_sets.get(id).copied(), phys)
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum MemoryConfig {
+    /// So many bytes, where the board has its RAM.
+    Size(u64),
+    /// Just these areas.
+    Regions(Vec<MemoryRegion>),
+}
+
+/// A row of AxVisor's `memory_regions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryRegion {
+    pub gpa: GuestPhysAddr,
+    /// In bytes.
+    pub size: u64,
+    #[serde(serialize_with = "flags_as_letters")]
+    pub flags: MappingFlags,
+}
+
+fn flags_as_letters<S: serde::Serializer>(
+    flags: &MappingFlags,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(flags)
+}
+
+/// A file and, where it matters, its place in guest memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ImageFile {
+    pub path: PathBuf,
+    /// Where it goes; the loader chooses if not given.
+    pub load_addr: Option<GuestPhysAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelConfig {
+    pub image: ImageFile,
+    /// Where execution begins, for formats that do not say so themselves.
+    pub entry_point: Option<GuestPhysAddr>,
+    /// `None`: the guest gets no command line at all.
+    pub cmdline: Option<String>,
+    pub ramdisk: Option<ImageFile>,
+    /// Firmware that is put beside the kernel (AxVisor's `bios_path`).
+    pub bios: Option<ImageFile>,
+    pub dtb: Option<ImageFile>,
+    /// Multiboot modules.
+    pub modules: Vec<Module>,
+    pub unpack: Unpack,
+}
+
+/// A multiboot module: a file and the string that the guest is given with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Module {
+    pub path: PathBuf,
+    pub cmdline: String,
+}
+
+/// Who decompresses a compressed kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unpack {
+    /// The host where it can, else the guest.
+    #[default]
+    Auto,
+    /// The host, or it is an error.
+    Host,
+    /// The guest, as the image's own code does.
+    Guest,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DevicesConfig {
+    /// Devices beside those that the board always has.
+    pub emulated: Vec<EmulatedDeviceConfig>,
+    /// x86_64: ports of `isa-debug-exit`. `None`: the board's usual ones.
+    pub debug_exit_ports: Option<Vec<Port>>,
+}
+
+/// A row of AxVisor's `emu_devices`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EmulatedDeviceConfig {
+    pub name: String,
+    pub base_gpa: GuestPhysAddr,
+    /// In bytes.
+    pub length: u64,
+    pub irq_id: u32,
+    pub emu_type: EmuDeviceType,
+    pub cfg_list: Vec<u64>,
+}
