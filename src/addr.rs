@@ -178,6 +178,11 @@ pub type PortRange = AddrRange<Port>;
 pub type SysRegAddrRange = AddrRange<SysRegAddr>;
 
 impl<A: DeviceAddr> AddrRange<A> {
+    /// A single address.
+    pub fn at(addr: A) -> Self {
+        Self { first: addr, last: addr }
+    }
+
     /// From the first to the last address, both inside; `None` if `last` comes before `first`.
     pub fn inclusive(first: A, last: A) -> Option<Self> {
         (first <= last).then_some(Self { first, last })

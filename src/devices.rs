@@ -5,9 +5,20 @@
 //! accesses only, gets all it needs when it is made, and answers what the machine must do next as a
 //! value. It never holds the VM, so a test can make it with stand-ins for everything.
 
+pub mod acpi_power;
 mod bus;
+mod byte_wide;
+pub mod console;
+pub mod debug_console;
+pub mod debug_exit;
 mod emu_type;
 mod irq;
+pub mod post;
+pub mod pvpanic;
+pub mod reset_control;
+pub mod serial;
+#[cfg(test)]
+mod testing;
 
 use serde::Serialize;
 
