@@ -78,6 +78,11 @@ pub trait AxVMHal: AxVCpuHal + IrqSink + MemorySlots + Sized + 'static {
     /// The architecture's vCPU.
     type VCpu: AxArchVCpu<SetupConfig = VCpuSetup> + Send;
 
+    /// Whether the guest's requests to start and stop its CPUs are served beneath: then every
+    /// vCPU's thread enters at once, and a secondary waits in there. Otherwise a secondary's thread
+    /// waits for [`AxVCpuExitReason::CpuUp`].
+    const STARTS_SECONDARIES: bool;
+
     /// What [`AxArchVCpu::new`] needs for this vCPU. `phys_id` is the architectural id (APIC id,
     /// MPIDR affinity, hart id) and `vcpu_num` how many vCPUs the VM has.
     fn vcpu_create_config(
@@ -86,6 +91,11 @@ pub trait AxVMHal: AxVCpuHal + IrqSink + MemorySlots + Sized + 'static {
         phys_id: usize,
         vcpu_num: usize,
     ) -> HalResult<<Self::VCpu as AxArchVCpu>::CreateConfig>;
+
+    /// What a CPU starts with that another one starts by `CpuUp` with `arg`.
+    fn secondary_setup(_phys_id: usize, arg: u64) -> VCpuSetup {
+        VCpuSetup { mode: EntryMode::Reset, gprs: vec![(0, arg)] }
+    }
 
     /// Signals `fd` when the guest writes to `at` (any value), without an exit.
     fn register_doorbell(&self, at: DoorbellAddr, fd: &EventFd) -> HalResult;

@@ -1,1 +1,25 @@
-//! (under construction)
+//! KVM as the hardware: the only place that opens `/dev/kvm`, decodes `kvm_run` or makes a KVM
+//! ioctl. `Documentation/virt/kvm/api.rst` of the Linux source is the specification.
+
+mod exits;
+mod host;
+mod kick;
+mod run_page;
+mod vcpu;
+mod vm;
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as arch;
+
+pub use arch::probe;
+pub use host::{Capability, DEVICE_VARIABLE, KvmHost, OpenError};
+pub use vcpu::{KvmVCpu, KvmVCpuCreateConfig};
+pub use vm::KvmHal;
+
+/// Whether this host can run guests: KVM can be opened, speaks the API that this program knows, and
+/// has every capability that it needs. The processor's own flags say nothing reliable about that.
+pub fn has_hardware_support() -> bool {
+    KvmHost::open().is_ok_and(|host| host.missing_capabilities().is_empty())
+}

@@ -1,2 +1,260 @@
+//! A virtual machine: what it is made of, and what can be done to it.
+//!
+//! - `dispatch`: [`AxVM::run_vcpu`], the loop that every exit goes through.
+//! - `threads`: one thread per vCPU, which decides on what the loop did not handle.
+//! - `lifecycle`: statuses, and how all threads learn of a change.
+//! - `stop`: why a VM stopped.
+
 pub mod config;
+mod dispatch;
+mod lifecycle;
+mod stats;
+mod stop;
+mod threads;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc};
+
 pub use config::AxVMConfig;
+use lifecycle::Lifecycle;
+pub use lifecycle::VMStatus;
+pub use stats::{ExitCounts, VCpuStats};
+pub use stop::{FaultReport, StopReason};
+pub use threads::VCpuThreads;
+
+use crate::{
+    addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange},
+    addrspace::{self, AddrSpace},
+    devices::{AxVmDevices, BusError},
+    hal::{AxVMHal, HalError, VCpuId, VCpuSetup, VMId},
+    vcpu::{self, AxVCpu},
+};
+
+/// A vCPU, shared.
+pub type AxVCpuRef<H> = Arc<AxVCpu<<H as AxVMHal>::VCpu>>;
+/// A VM, shared.
+pub type AxVMRef<H> = Arc<AxVM<H>>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("VM[{vm}] has no vCPU {vcpu_id}: it has {count}")]
+    NoSuchVCpu { vm: VMId, vcpu_id: VCpuId, count: usize },
+    #[error("VM[{vm}] is {found}: {operation} needs it to be {wanted}")]
+    BadState { vm: VMId, operation: &'static str, wanted: &'static str, found: VMStatus },
+    #[error(
+        "vCPU {vcpu_id} cannot be bound to host CPUs {mask:#x}: this host offers {allowed:#x}; \
+             correct phys_cpu_sets"
+    )]
+    Affinity { vcpu_id: VCpuId, mask: usize, allowed: usize },
+    #[error("Failed to start the thread of vCPU {vcpu_id}: {source}")]
+    Spawn { vcpu_id: VCpuId, source: std::io::Error },
+    #[error(transparent)]
+    Overlap(#[from] BusError),
+    #[error(transparent)]
+    VCpu(#[from] vcpu::Error),
+    #[error(transparent)]
+    AddrSpace(#[from] addrspace::Error),
+    #[error(transparent)]
+    Hal(#[from] HalError),
+}
+
+/// What a VM is made of.
+pub struct AxVMParts<H: AxVMHal> {
+    pub id: VMId,
+    pub name: String,
+    pub cpus: config::CpuConfig,
+    pub hal: Arc<H>,
+    pub address_space: AddrSpace,
+    pub devices: AxVmDevices,
+    /// Where the boot processor begins.
+    pub entry: GuestPhysAddr,
+    /// With what registers it begins.
+    pub setup: VCpuSetup,
+}
+
+/// A virtual machine over the hardware `H`.
+pub struct AxVM<H: AxVMHal> {
+    id: VMId,
+    name: String,
+    // Fields are dropped in this order: the vCPUs first, the hardware last.
+    vcpus: Box<[AxVCpuRef<H>]>,
+    stats: Box<[VCpuStats]>,
+    devices: AxVmDevices,
+    address_space: AddrSpace,
+    lifecycle: Lifecycle,
+    hal: Arc<H>,
+}
+
+impl<H: AxVMHal> AxVM<H> {
+    /// Makes the VM and its vCPUs, set up and not yet running: `Loaded`. Memory is filled and the
+    /// devices are in place already; a device window in memory is an error that names both.
+    pub fn new(parts: AxVMParts<H>) -> Result<AxVMRef<H>, Error> {
+        let AxVMParts { id, name, cpus, hal, address_space, devices, entry, setup } = parts;
+        check_overlap(&address_space, &devices)?;
+        let vcpus = cpus
+            .affinities()
+            .map(|(vcpu_id, cpu_set, phys_id)| {
+                let config = hal.vcpu_create_config(vcpu_id, phys_id, cpus.num)?;
+                let vcpu = AxVCpu::new(id, vcpu_id, phys_id, cpu_set, config)?;
+                vcpu.setup(entry, 0, setup.clone())?;
+                Ok(Arc::new(vcpu))
+            })
+            .collect::<Result<Box<[_]>, Error>>()?;
+        Ok(Arc::new(Self {
+            id,
+            name,
+            stats: vcpus.iter().map(|_| VCpuStats::default()).collect(),
+            lifecycle: Lifecycle::new(vcpus.len(), H::STARTS_SECONDARIES),
+            vcpus,
+            devices,
+            address_space,
+            hal,
+        }))
+    }
+
+    pub const fn id(&self) -> VMId {
+        self.id
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// vCPU `vcpu_id`, if there is one.
+    pub fn vcpu(&self, vcpu_id: VCpuId) -> Option<&AxVCpuRef<H>> {
+        self.vcpus.get(vcpu_id)
+    }
+
+    pub fn vcpu_num(&self) -> usize {
+        self.vcpus.len()
+    }
+
+    pub fn vcpu_list(&self) -> &[AxVCpuRef<H>] {
+        &self.vcpus
+    }
+
+    pub fn get_devices(&self) -> &AxVmDevices {
+        &self.devices
+    }
+
+    pub fn address_space(&self) -> &AddrSpace {
+        &self.address_space
+    }
+
+    pub fn hal(&self) -> &Arc<H> {
+        &self.hal
+    }
+
+    /// What each vCPU has exited for, so far.
+    pub fn stats(&self) -> &[VCpuStats] {
+        &self.stats
+    }
+
+    pub fn status(&self) -> VMStatus {
+        self.lifecycle.status()
+    }
+
+    /// Whether vCPUs may run.
+    pub fn running(&self) -> bool {
+        self.status() == VMStatus::Running
+    }
+
+    /// Why the VM stops or has stopped.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.lifecycle.stop_reason()
+    }
+
+    /// `Loaded` to `Running`: the vCPUs' threads may enter the guest.
+    pub fn boot(&self) -> Result<(), Error> {
+        self.change("boot", VMStatus::Loaded, VMStatus::Running)
+    }
+
+    /// `Running` to `Suspended`: gets every vCPU out of the guest, with nothing left half done.
+    /// Returns at once; the vCPUs follow.
+    pub fn suspend(&self) -> Result<(), Error> {
+        self.change("suspend", VMStatus::Running, VMStatus::Suspended)?;
+        self.kick_all();
+        Ok(())
+    }
+
+    /// `Suspended` to `Running`.
+    pub fn resume(&self) -> Result<(), Error> {
+        self.change("resume", VMStatus::Suspended, VMStatus::Running)
+    }
+
+    /// Ends the VM for `reason`, from any status and any thread; the first reason stands. Returns
+    /// whether this was the first. The vCPUs follow; [`VCpuThreads::join`] waits for them.
+    pub fn stop(&self, reason: StopReason) -> bool {
+        let first = self.lifecycle.stop(reason);
+        self.kick_all();
+        first
+    }
+
+    /// [`Self::stop`] as a power off from outside.
+    pub fn shutdown(&self) -> bool {
+        self.stop(StopReason::Shutdown)
+    }
+
+    /// Makes interrupt `irq` pending on each of the vCPUs in the mask `targets`, from any thread,
+    /// waking those that are halted. For `irq` see [`AxVMHal::inject_irq_to_vcpu`].
+    pub fn inject_interrupt_to_vcpu(&self, targets: u64, irq: usize) -> Result<(), Error> {
+        for vcpu_id in (0..64).filter(|id| targets >> id & 1 == 1) {
+            self.known(vcpu_id)?;
+            self.hal.inject_irq_to_vcpu(vcpu_id, irq)?;
+            self.lifecycle.wake(vcpu_id);
+        }
+        Ok(())
+    }
+
+    fn change(&self, operation: &'static str, from: VMStatus, to: VMStatus) -> Result<(), Error> {
+        self.lifecycle.change(from, to).map_err(|found| Error::BadState {
+            vm: self.id,
+            operation,
+            wanted: from.as_str(),
+            found,
+        })
+    }
+
+    fn kick_all(&self) {
+        for vcpu in &self.vcpus {
+            vcpu.kick();
+        }
+    }
+
+    fn known(&self, vcpu_id: VCpuId) -> Result<&AxVCpuRef<H>, Error> {
+        let count = self.vcpus.len();
+        self.vcpu(vcpu_id).ok_or(Error::NoSuchVCpu { vm: self.id, vcpu_id, count })
+    }
+}
+
+impl<H: AxVMHal> fmt::Debug for AxVM<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AxVM")
+            .field("id", &self.id)
+            .field("status", &self.status())
+            .field("vcpus", &self.vcpus)
+            .field("memory", &self.address_space)
+            .field("devices", &self.devices)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_overlap(address_space: &AddrSpace, devices: &AxVmDevices) -> Result<(), BusError> {
+    for device in devices.iter_mmio_dev() {
+        let window = device.address_range();
+        for area in address_space.memory_areas() {
+            let Some(ram) = GuestPhysAddrRange::new(area.gpa, area.size) else { continue };
+            if window.first() <= ram.last() && ram.first() <= window.last() {
+                return Err(BusError {
+                    new: device.name().to_owned(),
+                    new_range: window.to_string(),
+                    old: "guest memory".to_owned(),
+                    old_range: ram.to_string(),
+                });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! From `kvm_run` to `AxVCpuExitReason`.
+
+use kvm_bindings::{
+    KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_run,
+};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+
+use super::run_page::{self, Io};
+use crate::{
+    addr::{AccessWidth, GuestPhysAddr, MappingFlags, Port, SysRegAddr},
+    hal::{AxVCpuExitReason, HalError, HalResult, StopCause},
+};
+
+/// An access that KVM reports once and devices see in pieces: string port I/O element by element,
+/// and MMIO of a length that no register has (the parts of an access that crosses a page) byte by
+/// byte.
+#[derive(Clone, Copy)]
+enum Access {
+    Io { io: Io, width: AccessWidth },
+    Mmio { addr: u64, width: AccessWidth, is_read: bool },
+}
+
+/// What the last `KVM_RUN` left to be done before the next one.
+#[derive(Default)]
+pub struct Pending {
+    access: Option<Access>,
+    /// Pieces given out, of `count`.
+    given: u32,
+    count: u32,
+    /// KVM finishes the instruction when it is entered again.
+    completes_on_entry: bool,
+    pub cause: Option<StopCause>,
+}
+
+impl Pending {
+    /// The next piece of the access under way, if there is one.
+    pub fn next(&mut self, run: &mut kvm_run) -> Option<AxVCpuExitReason> {
+        if self.given == self.count {
+            return None;
+        }
+        let index = self.given;
+        self.given += 1;
+        Some(match self.access? {
+            Access::Io { io, width } if io.is_read => {
+                AxVCpuExitReason::IoRead { port: Port(io.port), width }
+            }
+            Access::Io { io, width } => AxVCpuExitReason::IoWrite {
+                port: Port(io.port),
+                width,
+                data: run_page::io_element(run, &io, index),
+            },
+            Access::Mmio { addr, width, is_read } => {
+                let offset = index as usize * width.size();
+                // KVM never reports an access that wraps: it splits at pages.
+                let addr = GuestPhysAddr(addr.wrapping_add(offset as u64));
+                if is_read {
+                    AxVCpuExitReason::MmioRead {
+                        addr,
+                        width,
+                        reg: 0,
+                        reg_width: AccessWidth::Qword,
+                        signed_ext: false,
+                    }
+                } else {
+                    let data = run_page::mmio_data(run, offset, width);
+                    AxVCpuExitReason::MmioWrite { addr, width, data }
+                }
+            }
+        })
+    }
+
+    /// Answers the piece given out last, if it was a read; `false`: no read is pending.
+    pub fn answer(&self, run: &mut kvm_run, value: u64) -> bool {
+        let Some(index) = self.given.checked_sub(1) else {
+            return false;
+        };
+        match self.access {
+            Some(Access::Io { io, .. }) if io.is_read => {
+                run_page::set_io_element(run, &io, index, value);
+            }
+            Some(Access::Mmio { width, is_read: true, .. }) => {
+                run_page::set_mmio_data(run, index as usize * width.size(), width, value);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Whether KVM must be entered once more before the registers are consistent.
+    pub fn completes_on_entry(&self) -> bool {
+        self.completes_on_entry
+    }
+
+    /// Nothing is pending: KVM has been entered again.
+    pub fn clear(&mut self) {
+        self.access = None;
+        self.given = 0;
+        self.count = 0;
+        self.completes_on_entry = false;
+    }
+
+    fn begin(&mut self, access: Access, count: u32) {
+        self.access = Some(access);
+        self.given = 0;
+        self.count = count;
+        self.completes_on_entry = true;
+    }
+
+    /// Enters KVM and says why it came back.
+    pub fn enter(&mut self, fd: &mut VcpuFd) -> HalResult<AxVCpuExitReason> {
+        self.clear();
+        let reason = match fd.run() {
+            Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => {
+                let io = run_page::io(fd.get_kvm_run());
+                // KVM's ports are 1, 2 or 4 bytes wide; bytes would be right for any other.
+                let width =
+                    AccessWidth::try_from(usize::from(io.size)).unwrap_or(AccessWidth::Byte);
+                self.begin(Access::Io { io, width }, io.count);
+                return Ok(self.next(fd.get_kvm_run()).unwrap_or(AxVCpuExitReason::Nothing));
+            }
+            Ok(VcpuExit::MmioRead(..) | VcpuExit::MmioWrite(..)) => {
+                let (addr, len, is_read) = run_page::mmio(fd.get_kvm_run());
+                let (width, count) = match AccessWidth::try_from(len) {
+                    Ok(width) => (width, 1),
+                    Err(()) => (AccessWidth::Byte, len as u32),
+                };
+                self.begin(Access::Mmio { addr, width, is_read }, count);
+                return Ok(self.next(fd.get_kvm_run()).unwrap_or(AxVCpuExitReason::Nothing));
+            }
+            Ok(VcpuExit::X86Rdmsr(msr)) => {
+                let addr = SysRegAddr(msr.index.into());
+                self.completes_on_entry = true;
+                AxVCpuExitReason::SysRegRead { addr, reg: 0 }
+            }
+            Ok(VcpuExit::X86Wrmsr(msr)) => {
+                let (addr, value) = (SysRegAddr(msr.index.into()), msr.data);
+                self.completes_on_entry = true;
+                AxVCpuExitReason::SysRegWrite { addr, value }
+            }
+            Ok(VcpuExit::Hypercall(call)) => {
+                let (nr, args) = (call.nr, call.args);
+                self.completes_on_entry = true;
+                AxVCpuExitReason::Hypercall { nr, args }
+            }
+            Ok(VcpuExit::Hlt) => AxVCpuExitReason::Halt,
+            Ok(VcpuExit::Shutdown) => self.stop(StopCause::TripleFault),
+            Ok(VcpuExit::SystemEvent(kind, _)) => match kind {
+                KVM_SYSTEM_EVENT_SHUTDOWN => self.stop(StopCause::Shutdown),
+                KVM_SYSTEM_EVENT_RESET => self.stop(StopCause::Reset),
+                KVM_SYSTEM_EVENT_CRASH => self.stop(StopCause::Crash),
+                other => self.stop(StopCause::Failure(format!(
+                    "KVM reports a system event of the unknown type {other}"
+                ))),
+            },
+            Ok(VcpuExit::FailEntry(reason, cpu)) => self.fail(
+                reason,
+                format!("the hardware refused to enter the guest on host CPU {cpu} ({reason:#x})"),
+            ),
+            Ok(VcpuExit::InternalError) => {
+                let text = run_page::internal_error(fd.get_kvm_run());
+                self.fail(u64::from(kvm_bindings::KVM_EXIT_INTERNAL_ERROR), text)
+            }
+            Ok(VcpuExit::MemoryFault { gpa, .. }) => AxVCpuExitReason::NestedPageFault {
+                addr: GuestPhysAddr(gpa),
+                access_flags: MappingFlags::empty(),
+            },
+            Ok(
+                VcpuExit::Intr
+                | VcpuExit::IrqWindowOpen
+                | VcpuExit::IoapicEoi(_)
+                | VcpuExit::Debug(_),
+            ) => AxVCpuExitReason::Nothing,
+            Ok(_) => {
+                let reason = fd.get_kvm_run().exit_reason;
+                self.fail(
+                    u64::from(reason),
+                    format!("KVM exited for reason {reason}, which axvmm does not know"),
+                )
+            }
+            Err(errno) if matches!(errno.errno(), libc::EINTR | libc::EAGAIN) => {
+                fd.set_kvm_immediate_exit(0);
+                AxVCpuExitReason::Nothing
+            }
+            Err(errno) => return Err(HalError::failed("run the guest (KVM_RUN)", errno)),
+        };
+        Ok(reason)
+    }
+
+    /// Lets KVM finish the pending instruction without running the guest on.
+    pub fn drain(&mut self, fd: &mut VcpuFd) {
+        if !self.completes_on_entry {
+            return;
+        }
+        fd.set_kvm_immediate_exit(1);
+        // EINTR is what is meant to come; whatever else does is nothing that could be acted on.
+        let _ = fd.run();
+        fd.set_kvm_immediate_exit(0);
+        self.clear();
+    }
+
+    fn stop(&mut self, cause: StopCause) -> AxVCpuExitReason {
+        self.cause = Some(cause);
+        AxVCpuExitReason::SystemDown
+    }
+
+    fn fail(&mut self, hardware_entry_failure_reason: u64, text: String) -> AxVCpuExitReason {
+        self.cause = Some(StopCause::Failure(text));
+        AxVCpuExitReason::FailEntry { hardware_entry_failure_reason }
+    }
+}

@@ -1,0 +1,212 @@
+//! A VM of KVM's, as `AxVMHal` wants it.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kvm_bindings::{KVM_MEM_READONLY, kvm_msi, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, IoEventAddress, NoDatamatch, VmFd};
+use vm_memory::{GuestMemoryRegion, GuestRegionMmap};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::{
+    KvmHost, arch, kick,
+    vcpu::{KvmVCpu, KvmVCpuCreateConfig},
+};
+use crate::{
+    addr::{DeviceAddrRange, GuestPhysAddr, MappingFlags, PortRange},
+    hal::{
+        AxVCpuHal, AxVMHal, DoorbellAddr, HalError, HalResult, IrqSink, MemorySlots, VCpuId, VMId,
+    },
+    ratelimit::RateLimit,
+};
+
+/// A VM's file descriptor and all that hangs on it.
+pub struct KvmHal {
+    host: KvmHost,
+    vm: VmFd,
+    arch: arch::VmState,
+    /// What backs each memory slot; KVM reads and writes there as long as the slot stands.
+    slots: Mutex<HashMap<u32, Arc<GuestRegionMmap>>>,
+    irq_trouble: RateLimit,
+}
+
+impl KvmHal {
+    /// Creates a VM with its interrupt controller; no memory and no vCPUs yet.
+    pub fn new() -> HalResult<Arc<Self>> {
+        let host = KvmHost::open()?;
+        host.check()?;
+        let vm = host.kvm.create_vm().map_err(|errno| match errno.errno() {
+            libc::EBUSY => HalError::host_cannot("create a VM (KVM_CREATE_VM)")
+                .because(errno)
+                .hint("Another hypervisor may be using the hardware: stop it."),
+            _ => HalError::failed("create a VM (KVM_CREATE_VM)", errno),
+        })?;
+        let arch = arch::create_vm(&host, &vm)?;
+        Ok(Arc::new(Self {
+            host,
+            vm,
+            arch,
+            slots: Mutex::default(),
+            irq_trouble: RateLimit::new(1, Duration::from_secs(10)),
+        }))
+    }
+
+    fn set_slot(&self, region: kvm_userspace_memory_region) -> io::Result<()> {
+        // SAFETY: the region's host range is the mapping of a `GuestRegionMmap` that `slots` keeps
+        // alive until the slot is gone, or is empty, which deletes the slot.
+        unsafe { self.vm.set_user_memory_region(region) }.map_err(io::Error::from)
+    }
+
+    fn held_slots(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Arc<GuestRegionMmap>>> {
+        self.slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl MemorySlots for KvmHal {
+    fn map_memory(
+        &self,
+        slot: u32,
+        region: &Arc<GuestRegionMmap>,
+        flags: MappingFlags,
+    ) -> HalResult {
+        let gpa = region.start_addr().0;
+        let mut slots = self.held_slots();
+        self.set_slot(kvm_userspace_memory_region {
+            slot,
+            flags: if flags.contains(MappingFlags::WRITE) { 0 } else { KVM_MEM_READONLY },
+            guest_phys_addr: gpa,
+            memory_size: region.len(),
+            userspace_addr: region.get_mmap().as_ptr() as u64,
+        })
+        .map_err(|error| {
+            let what = format!(
+                "give the guest {:#x} bytes of memory at {gpa:#x} (KVM_SET_USER_MEMORY_REGION)",
+                region.len()
+            );
+            HalError::failed(what, error)
+        })?;
+        slots.insert(slot, region.clone());
+        Ok(())
+    }
+
+    fn unmap_memory(&self, slot: u32) -> HalResult {
+        let mut slots = self.held_slots();
+        self.set_slot(kvm_userspace_memory_region { slot, ..Default::default() }).map_err(
+            |error| {
+                HalError::failed(
+                    format!("take memory slot {slot} away (KVM_SET_USER_MEMORY_REGION)"),
+                    error,
+                )
+            },
+        )?;
+        slots.remove(&slot);
+        Ok(())
+    }
+}
+
+impl IrqSink for KvmHal {
+    fn set_irq(&self, irq: u32, high: bool) {
+        if let Err(errno) = self.vm.set_irq_line(irq, high) {
+            if self.irq_trouble.pass().is_some() {
+                log::error!("Failed to drive interrupt line {irq} (KVM_IRQ_LINE): {errno}");
+            }
+        }
+    }
+}
+
+impl AxVCpuHal for KvmHal {}
+
+impl AxVMHal for KvmHal {
+    type VCpu = KvmVCpu;
+
+    const STARTS_SECONDARIES: bool = true;
+
+    fn vcpu_create_config(
+        &self,
+        vcpu_id: VCpuId,
+        phys_id: usize,
+        vcpu_num: usize,
+    ) -> HalResult<KvmVCpuCreateConfig> {
+        let max = self.host.max_vcpus();
+        if vcpu_num > max {
+            return Err(HalError::host_cannot(format!(
+                "give a VM {vcpu_num} vCPUs: its KVM has at most {max}"
+            ))
+            .hint("Set cpu_num to that or less."));
+        }
+        let fd = self.vm.create_vcpu(vcpu_id as u64).map_err(|errno| {
+            HalError::failed(format!("create vCPU {vcpu_id} (KVM_CREATE_VCPU)"), errno)
+        })?;
+        Ok(KvmVCpuCreateConfig {
+            fd,
+            arch: arch::vcpu_config(&self.arch, vcpu_id, phys_id, vcpu_num)?,
+            drains_ring: vcpu_id == 0 && self.vm.check_extension(Cap::CoalescedPio),
+        })
+    }
+
+    fn register_doorbell(&self, at: DoorbellAddr, fd: &EventFd) -> HalResult {
+        let addr = match at {
+            DoorbellAddr::Mmio(gpa) => IoEventAddress::Mmio(gpa.0),
+            DoorbellAddr::Port(port) => IoEventAddress::Pio(port.0.into()),
+        };
+        self.vm.register_ioevent(fd, &addr, NoDatamatch).map_err(|errno| {
+            HalError::failed(format!("register a doorbell at {at:?} (KVM_IOEVENTFD)"), errno)
+        })
+    }
+
+    fn register_irqfd(&self, irq: u32, fd: &EventFd) -> HalResult {
+        self.vm.register_irqfd(fd, irq).map_err(|errno| {
+            HalError::failed(format!("connect an eventfd to interrupt {irq} (KVM_IRQFD)"), errno)
+        })
+    }
+
+    fn signal_msi(&self, addr: GuestPhysAddr, data: u32) -> HalResult {
+        let msi = kvm_msi {
+            address_lo: addr.0 as u32,
+            address_hi: (addr.0 >> 32) as u32,
+            data,
+            ..Default::default()
+        };
+        // 0 means that the guest blocks the interrupt just now, which is its business.
+        self.vm.signal_msi(msi).map(|_| ()).map_err(|errno| {
+            HalError::failed(format!("send an MSI to {addr} (KVM_SIGNAL_MSI)"), errno)
+        })
+    }
+
+    fn coalesce_port_writes(&self, ports: PortRange) -> HalResult<bool> {
+        if !self.vm.check_extension(Cap::CoalescedPio) {
+            return Ok(false);
+        }
+        let first = IoEventAddress::Pio(ports.first().0.into());
+        self.vm.register_coalesced_mmio(first, ports.len() as u32).map_err(|errno| {
+            HalError::failed(
+                format!("coalesce writes to ports {ports} (KVM_REGISTER_COALESCED_MMIO)"),
+                errno,
+            )
+        })?;
+        Ok(true)
+    }
+
+    fn inject_irq_to_vcpu(&self, vcpu_id: VCpuId, irq: usize) -> HalResult {
+        let (addr, data) = arch::targeted_msi(vcpu_id, irq)?;
+        self.signal_msi(addr, data)
+    }
+
+    fn current_time_nanos() -> u64 {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+            .expect("every Linux has CLOCK_MONOTONIC");
+        Duration::from(now).as_nanos() as u64
+    }
+
+    fn current_vcpu() -> Option<(VMId, VCpuId)> {
+        kick::current_vcpu()
+    }
+
+    fn current_pcpu_id() -> usize {
+        nix::sched::sched_getcpu().unwrap_or(0)
+    }
+}

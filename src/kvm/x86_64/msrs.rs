@@ -1,0 +1,43 @@
+//! Model-specific registers at boot. Numbers: Intel SDM vol. 4.
+
+use std::collections::HashSet;
+
+use kvm_bindings::{Msrs, kvm_msr_entry};
+use kvm_ioctls::VcpuFd;
+
+/// A register and the value that firmware would leave in it.
+#[derive(Clone, Copy)]
+pub struct Msr {
+    name: &'static str,
+    index: u32,
+    value: u64,
+}
+
+/// What firmware sets and kernels rely on: fast string operations, and memory that is write-back
+/// cached unless a page says otherwise (without it Linux gives up on PAT).
+const AT_BOOT: [Msr; 2] = [
+    Msr { name: "IA32_MISC_ENABLE", index: 0x1a0, value: 1 },
+    Msr { name: "IA32_MTRR_DEF_TYPE", index: 0x2ff, value: 1 << 11 | 6 },
+];
+
+/// Those of them that this KVM knows. The MTRRs are not in KVM's list, which holds what must be
+/// saved, but can be set everywhere.
+pub fn at_boot(settable: &HashSet<u32>) -> Vec<Msr> {
+    AT_BOOT.into_iter().filter(|msr| msr.index == 0x2ff || settable.contains(&msr.index)).collect()
+}
+
+/// Sets them one by one; one that KVM refuses is a warning, since the guest may well do without.
+pub fn set(fd: &VcpuFd, msrs: &[Msr]) {
+    for msr in msrs {
+        let entry = kvm_msr_entry { index: msr.index, data: msr.value, ..Default::default() };
+        let result = Msrs::from_entries(&[entry])
+            .map_err(|error| format!("{error:?}"))
+            .and_then(|one| fd.set_msrs(&one).map_err(|errno| errno.to_string()));
+        let why = match result {
+            Ok(1) => continue,
+            Ok(_) => "KVM refuses the value".to_owned(),
+            Err(error) => error,
+        };
+        log::warn!("MSR {} ({:#x}) stays as it is: {why}", msr.name, msr.index);
+    }
+}

@@ -1,0 +1,73 @@
+//! The states of a vCPU.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU8, Ordering},
+};
+
+/// The states of `axvcpu`, under its numbers.
+///
+/// ```text
+/// Created ──setup──▶ Free ──bind──▶ Ready ──run──▶ Running
+///                    ▲  ▲            │  ▲             │
+///                    │  └──unbind────┘  └─────────────┘
+///                    └──▶ Blocked (halted, or a CPU that is off)
+/// ```
+///
+/// A wrong call is refused and changes nothing. `Invalid` is a vCPU whose `run` failed; `setup`
+/// makes it `Free` again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum VCpuState {
+    Invalid = 0,
+    Created = 1,
+    Free = 2,
+    Ready = 3,
+    Running = 4,
+    Blocked = 5,
+}
+
+impl VCpuState {
+    const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::Created,
+            2 => Self::Free,
+            3 => Self::Ready,
+            4 => Self::Running,
+            5 => Self::Blocked,
+            _ => Self::Invalid,
+        }
+    }
+}
+
+impl fmt::Display for VCpuState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A state that any thread can read while one thread changes it.
+pub(super) struct AtomicState(AtomicU8);
+
+impl AtomicState {
+    pub fn new(state: VCpuState) -> Self {
+        Self(AtomicU8::new(state as u8))
+    }
+
+    pub fn get(&self) -> VCpuState {
+        VCpuState::from_number(self.0.load(Ordering::Acquire))
+    }
+
+    /// For the thread that holds the vCPU, which alone moves it on.
+    pub fn set(&self, state: VCpuState) {
+        self.0.store(state as u8, Ordering::Release);
+    }
+
+    /// Moves from `from` to `to`, or tells the state that it found instead.
+    pub fn step(&self, from: VCpuState, to: VCpuState) -> Result<(), VCpuState> {
+        self.0
+            .compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
+            .map_err(VCpuState::from_number)
+    }
+}

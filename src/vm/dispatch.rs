@@ -1,0 +1,121 @@
+//! The dispatch loop: every exit of every vCPU goes through [`AxVM::run_vcpu`].
+
+use super::{AxVM, Error, StopReason, VMStatus};
+use crate::{
+    devices::Effect,
+    hal::{AxVCpuExitReason, AxVMHal, VCpuId},
+    vcpu::BoundVCpu,
+};
+
+impl<H: AxVMHal> AxVM<H> {
+    /// Runs a vCPU on the calling thread until there is a reason that devices and memory cannot
+    /// settle, and returns it. The vCPU is unbound on every way out.
+    pub fn run_vcpu(&self, vcpu_id: VCpuId) -> Result<AxVCpuExitReason, Error> {
+        let mut vcpu = self.known(vcpu_id)?.bind()?;
+        self.run_bound(vcpu_id, &mut vcpu)
+    }
+
+    /// [`Self::run_vcpu`] for a vCPU that the thread holds already.
+    pub(super) fn run_bound(
+        &self,
+        vcpu_id: VCpuId,
+        vcpu: &mut BoundVCpu<'_, H::VCpu>,
+    ) -> Result<AxVCpuExitReason, Error> {
+        // Asked after binding: who changes the status kicks whoever is bound, so that no change
+        // falls between this look and the first entry.
+        match self.status() {
+            VMStatus::Running => {}
+            VMStatus::Suspended | VMStatus::Stopping => return Ok(AxVCpuExitReason::Nothing),
+            found => {
+                let (vm, operation) = (self.id, "run_vcpu");
+                return Err(Error::BadState { vm, operation, wanted: "Running", found });
+            }
+        }
+        let stats = &self.stats[vcpu_id];
+        loop {
+            let reason = vcpu.run()?;
+            stats.count(&reason);
+            log::trace!("VM[{}]-VCpu[{vcpu_id}] {reason:x?}", self.id);
+            if !self.handle(vcpu, &reason) {
+                return Ok(reason);
+            }
+        }
+    }
+
+    /// Settles a reason with the devices and the memory. `true`: settled, the guest goes on.
+    fn handle(&self, vcpu: &mut BoundVCpu<'_, H::VCpu>, reason: &AxVCpuExitReason) -> bool {
+        match *reason {
+            AxVCpuExitReason::MmioRead { addr, width, reg, reg_width, signed_ext } => {
+                let value = self.devices.handle_mmio_read(addr, width);
+                vcpu.set_gpr(reg, extend(value, width.size(), reg_width.mask(), signed_ext));
+                true
+            }
+            AxVCpuExitReason::MmioWrite { addr, width, data } => {
+                self.apply(self.devices.handle_mmio_write(addr, width, data))
+            }
+            AxVCpuExitReason::IoRead { port, width } => {
+                vcpu.set_gpr(0, self.devices.handle_port_read(port, width));
+                true
+            }
+            AxVCpuExitReason::IoWrite { port, width, data } => {
+                self.apply(self.devices.handle_port_write(port, width, data))
+            }
+            AxVCpuExitReason::SysRegRead { addr, reg } => {
+                match self.devices.handle_sys_reg_read(addr) {
+                    Some(value) => vcpu.set_gpr(reg, value),
+                    None => vcpu.refuse_sys_reg(),
+                }
+                true
+            }
+            AxVCpuExitReason::SysRegWrite { addr, value } => {
+                match self.devices.handle_sys_reg_write(addr, value) {
+                    Some(effect) => self.apply(effect),
+                    None => {
+                        vcpu.refuse_sys_reg();
+                        true
+                    }
+                }
+            }
+            AxVCpuExitReason::NestedPageFault { addr, access_flags } => {
+                self.address_space.handle_page_fault(addr, access_flags)
+            }
+            _ => false,
+        }
+    }
+
+    /// Does what a device answered. `true`: the guest goes on.
+    fn apply(&self, effect: Effect) -> bool {
+        let reason = match effect {
+            Effect::None => return true,
+            Effect::PowerOff => StopReason::Shutdown,
+            Effect::Reset => StopReason::Reset,
+            Effect::Panicked => StopReason::Panicked,
+            Effect::Exit(status) => StopReason::TestExit(status),
+        };
+        self.stop(reason);
+        false
+    }
+}
+
+/// What a load leaves in its register: the value of `bytes` bytes, sign-extended if the load says
+/// so, in as much of the register as `reg_mask` covers.
+fn extend(value: u64, bytes: usize, reg_mask: u64, signed: bool) -> u64 {
+    let shift = 64 - 8 * bytes as u32;
+    let value = value << shift;
+    let value = if signed { (value as i64 >> shift) as u64 } else { value >> shift };
+    value & reg_mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loads_extend_as_they_say() {
+        assert_eq!(extend(0xfff0, 1, u64::MAX, false), 0xf0);
+        assert_eq!(extend(0x80, 1, u64::MAX, true), 0xffff_ffff_ffff_ff80);
+        assert_eq!(extend(0x80, 1, 0xffff_ffff, true), 0xffff_ff80);
+        assert_eq!(extend(0x7fff, 2, u64::MAX, true), 0x7fff);
+        assert_eq!(extend(u64::MAX, 8, u64::MAX, true), u64::MAX);
+    }
+}

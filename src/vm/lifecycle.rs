@@ -1,0 +1,186 @@
+//! The status of a VM, and how its threads learn of a change.
+
+use std::{
+    fmt,
+    sync::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use serde::Serialize;
+
+use super::StopReason;
+use crate::hal::VCpuId;
+
+/// ```text
+/// Loading → Loaded → Running ⇄ Suspended
+///              └────────┴─────────┴──▶ Stopping → Stopped
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[repr(u8)]
+pub enum VMStatus {
+    /// Memory and devices are being put together; no `AxVM` yet.
+    Loading = 0,
+    /// Ready to boot.
+    Loaded = 1,
+    Running = 2,
+    Suspended = 3,
+    /// Told to stop; vCPUs are on their way out.
+    Stopping = 4,
+    /// All vCPU threads have left.
+    Stopped = 5,
+}
+
+impl VMStatus {
+    const ALL: [Self; 6] = [
+        Self::Loading,
+        Self::Loaded,
+        Self::Running,
+        Self::Suspended,
+        Self::Stopping,
+        Self::Stopped,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Loading => "Loading",
+            Self::Loaded => "Loaded",
+            Self::Running => "Running",
+            Self::Suspended => "Suspended",
+            Self::Stopping => "Stopping",
+            Self::Stopped => "Stopped",
+        }
+    }
+}
+
+impl fmt::Display for VMStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The status, readable without a lock, changed under one.
+pub(super) struct Lifecycle {
+    status: AtomicU8,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+struct Inner {
+    stop_reason: Option<StopReason>,
+    /// vCPU threads that have not left yet.
+    threads: usize,
+    /// For each vCPU: something has come that it may have been waiting for.
+    woken: Box<[bool]>,
+    /// For each vCPU: whether the guest has it on line.
+    on: Box<[bool]>,
+}
+
+impl Lifecycle {
+    /// For `vcpus` vCPUs, of which only the first is on line unless `all_on`.
+    pub fn new(vcpus: usize, all_on: bool) -> Self {
+        let woken = vec![false; vcpus].into();
+        let on = (0..vcpus).map(|id| all_on || id == 0).collect();
+        Self {
+            status: AtomicU8::new(VMStatus::Loaded as u8),
+            inner: Mutex::new(Inner { stop_reason: None, threads: 0, woken, on }),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub fn status(&self) -> VMStatus {
+        // Sequentially consistent with the kick: see `AxVM::run_bound`.
+        VMStatus::ALL[usize::from(self.status.load(Ordering::SeqCst))]
+    }
+
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.lock().stop_reason.clone()
+    }
+
+    /// From one status to another, or what it is instead.
+    pub fn change(&self, from: VMStatus, to: VMStatus) -> Result<(), VMStatus> {
+        let _inner = self.lock();
+        let found = self.status();
+        if found != from {
+            return Err(found);
+        }
+        self.set(to);
+        Ok(())
+    }
+
+    /// To `Stopping`, unless it stops already; whether `reason` is the one that stands.
+    pub fn stop(&self, reason: StopReason) -> bool {
+        let mut inner = self.lock();
+        if inner.stop_reason.is_some() {
+            return false;
+        }
+        inner.stop_reason = Some(reason);
+        self.set(if inner.threads == 0 { VMStatus::Stopped } else { VMStatus::Stopping });
+        true
+    }
+
+    pub fn thread_starts(&self) {
+        self.lock().threads += 1;
+    }
+
+    /// Whether it was the last.
+    pub fn thread_leaves(&self) -> bool {
+        let mut inner = self.lock();
+        inner.threads -= 1;
+        if inner.threads == 0 && inner.stop_reason.is_some() {
+            self.set(VMStatus::Stopped);
+        }
+        inner.threads == 0
+    }
+
+    /// Waits until vCPUs may run; `false`: they never will again.
+    pub fn wait_until_running(&self) -> bool {
+        let waiting = |_: &mut Inner| {
+            matches!(self.status(), VMStatus::Loading | VMStatus::Loaded | VMStatus::Suspended)
+        };
+        let held = self.changed.wait_while(self.lock(), waiting);
+        drop(held);
+        self.status() == VMStatus::Running
+    }
+
+    /// Waits until `vcpu_id` is woken or vCPUs may no longer run.
+    pub fn wait_for_wake(&self, vcpu_id: VCpuId) {
+        let waiting =
+            |inner: &mut Inner| !inner.woken[vcpu_id] && self.status() == VMStatus::Running;
+        let held = self.changed.wait_while(self.lock(), waiting);
+        let mut inner = held.unwrap_or_else(|poisoned| poisoned.into_inner());
+        inner.woken[vcpu_id] = false;
+    }
+
+    /// Waits until `vcpu_id` is on line or vCPUs may no longer run.
+    pub fn wait_until_on(&self, vcpu_id: VCpuId) {
+        let waiting = |inner: &mut Inner| !inner.on[vcpu_id] && self.status() == VMStatus::Running;
+        drop(self.changed.wait_while(self.lock(), waiting));
+    }
+
+    pub fn is_on(&self, vcpu_id: VCpuId) -> bool {
+        self.lock().on[vcpu_id]
+    }
+
+    /// Takes a vCPU on or off line.
+    pub fn set_on(&self, vcpu_id: VCpuId, on: bool) {
+        self.lock().on[vcpu_id] = on;
+        self.changed.notify_all();
+    }
+
+    /// Something has come that `vcpu_id` may be waiting for.
+    pub fn wake(&self, vcpu_id: VCpuId) {
+        self.lock().woken[vcpu_id] = true;
+        self.changed.notify_all();
+    }
+
+    fn set(&self, status: VMStatus) {
+        self.status.store(status as u8, Ordering::SeqCst);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
