@@ -1,0 +1,114 @@
+# shellcheck shell=bash
+# Debian packages: tools for this machine, and kernels and busybox for the hosts and guests of any architecture.
+#
+# Both are asked of the mirror that this machine's own apt uses, with lists and archives in our cache, so that the
+# machine's apt lists, sources and preferences stay as they are.
+
+readonly kernel_suite=trixie
+
+# debian_sources: one line "URI SUITE SIGNED-BY" for each Debian suite that this machine's apt uses.
+debian_sources() {
+    # apt leaves a field that it does not have as it was written, hence the substitution for Signed-By.
+    # shellcheck disable=SC2016
+    apt-get "$@" indextargets --format '$(REPO_URI) $(RELEASE) $(SIGNED_BY)' \
+        'Created-By: Packages' 'Origin: Debian' 'Component: main' 2>/dev/null |
+        sed 's/\$(SIGNED_BY)//' | sort -u
+}
+
+# write_sources FILE SUITE…: an apt source list for SUITEs; "own" stands for those that the machine uses already.
+write_sources() {
+    local file=$1 suite sources uri release signed main_uri='' main_signed=''
+    shift
+    sources=$(debian_sources)
+    if [ -z "$sources" ]; then
+        # A fresh container has no lists; the origin of a source is only known from its lists.
+        local apt_options
+        apt_root machine
+        logged apt-get "${apt_options[@]}" update
+        sources=$(debian_sources "${apt_options[@]}")
+    fi
+    while read -r uri release signed; do
+        case $release in
+            *-security | *-updates | *-backports | *-proposed*) ;;
+            *) main_uri=$uri main_signed=$signed ;;
+        esac
+    done <<<"$sources"
+    [ -n "$main_uri" ] || die "no Debian mirror in this machine's apt sources"
+    for suite; do
+        if [ "$suite" = own ]; then
+            while read -r uri release signed; do
+                printf 'deb %s%s %s main\n' "${signed:+[signed-by=$signed] }" "$uri" "$release"
+            done <<<"$sources"
+        else
+            printf 'deb %s%s %s main\n' "${main_signed:+[signed-by=$main_signed] }" "$main_uri" "$suite"
+        fi
+    done >"$file"
+}
+
+# apt_root NAME [ARCH]: sets `apt_options` to an apt root of our own; without ARCH it works on this machine's packages.
+apt_root() {
+    local dir=$cache/apt/$1
+    mkdir -p "$dir/lists/partial" "$dir/archives/partial"
+    apt_options=(-q -o "Dir::State::Lists=$dir/lists" -o "Dir::Cache=$dir" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+        -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false)
+    [ "$1" = machine ] || apt_options+=(-o "Dir::Etc::SourceList=$dir/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o Dir::Etc::PreferencesParts=/dev/null)
+    [ $# -eq 1 ] || apt_options+=(-o "APT::Architecture=$2" -o "APT::Architectures=$2" -o Dir::State::status=/dev/null)
+}
+
+# logged COMMAND…: progress for a person; in a pipe nothing, unless it fails.
+logged() {
+    if [ -t 2 ]; then
+        "$@" >&2
+    else
+        local output
+        output=$("$@" 2>&1 </dev/null) || { printf '%s\n' "$output" >&2 && return 1; }
+    fi
+}
+
+is_debian() {
+    # shellcheck source=/dev/null
+    [ -r /etc/os-release ] && [ "$(. /etc/os-release && echo "$ID")" = debian ] && command -v apt-get >/dev/null
+}
+
+# install_packages PACKAGE…: on this machine, as root. QEMU comes from backports where the release's own is too old.
+install_packages() {
+    local apt_options sudo=() codename suites=(own) packages=() package
+    is_debian || die "please install what Debian calls: $*"
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || die "not root and no sudo: please install: $*"
+        sudo=(sudo)
+    fi
+    # shellcheck source=/dev/null
+    codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+    for package; do
+        if [ "$codename" = bookworm ] && [[ $package = qemu-system-* ]]; then
+            suites=(own bookworm-backports)
+            package+=/bookworm-backports
+        fi
+        packages+=("$package")
+    done
+    say "installing $*"
+    apt_root install
+    write_sources "$cache/apt/install/sources.list" "${suites[@]}"
+    logged apt-get "${apt_options[@]}" update
+    logged "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get "${apt_options[@]}" install -y --no-install-recommends "${packages[@]}"
+}
+
+# fetch_debian DIR: unpacks this architecture's kernel and busybox into DIR, all or nothing.
+# Under `set -e`, with a directory `work` to do it in.
+fetch_debian() {
+    local dir=$1 name=debian-$debian_arch apt_options kernel package
+    is_debian || die "the $debian_arch kernel comes from Debian's archive: run this on Debian once, and copy $dir from there"
+    say "downloading Debian's $kernel_package and busybox for $debian_arch"
+    apt_root "$name" "$debian_arch"
+    write_sources "$cache/apt/$name/sources.list" "$kernel_suite"
+    logged apt-get "${apt_options[@]}" update
+    # The package named in the row only depends on the one that holds the kernel of the day.
+    kernel=$(apt-cache "${apt_options[@]}" depends "$kernel_package" | sed -n 's/^ *Depends: \(linux-image-.*\)$/\1/p')
+    (cd "$work" && logged apt-get "${apt_options[@]}" download "${kernel%%$'\n'*}" busybox-static)
+    for package in "$work"/*.deb; do dpkg -x "$package" "$work/debian"; done
+    mkdir -p "${dir%/*}"
+    mv -T "$work/debian" "$dir"
+}
