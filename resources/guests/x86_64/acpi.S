@@ -96,12 +96,9 @@ no_s5:
 bad_space:
     print "\nacpi: failed: a register that is neither a port nor memory\n"
 halt:
+power_off:                      # for pvh.inc, though main does not return here
     cli
     hlt
-    jmp halt
-
-# power_off of a guest that returns from main, which this one never does.
-power_off:
     jmp halt
 
 # `  table: FACP at 0x000e1234`, for each_table.

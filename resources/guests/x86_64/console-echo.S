@@ -1,7 +1,8 @@
 # console-echo: prints each line of input in upper case, polling COM1.
 #
 # The VMM should show: `console-echo: ready`, then each line that is typed or
-# piped in, and end with status 0 after the line `quit`.
+# piped in, and end with status 0 after the line `quit`. After the line `reset`
+# the guest resets itself: `console-echo: ready` once more.
 # Boot: PVH, 32-bit.
 
     .include "pvh.inc"
@@ -19,4 +20,6 @@ main:
     in %dx, %al
     call take_character
     jne 1b
-    ret
+    if_line "quit", power_off
+    if_line "reset", reset
+    jmp 1b

@@ -3,8 +3,8 @@
 # interrupt wakes a halted processor.
 #
 # The VMM should show: `serial-irq: ready`, then each line that is typed or
-# piped in, and after the line `quit` `serial-irq: N interrupts` (N > 0), and
-# end with status 0. Where an interrupt is lost, the guest sleeps on.
+# piped in, and after the line `quit` `serial-irq: N interrupts`, and end with
+# status 0. N is 0 only if all of it was there before `ready`. Where an interrupt is lost, the guest sleeps on.
 # Boot: PVH, 32-bit.
 
     .include "pvh.inc"
@@ -80,8 +80,8 @@ sleep:
     jmp sleep
 
 # The handlers do not return to the halted code but drop the frame and go on
-# with the next round: `iret` in protected mode is not known to all of KVM's
-# ways to run a guest.
+# with the next round: KVM's instruction emulator, which runs all of a guest's
+# ring 0 on some hosts, does not know `iret` in protected mode.
 received:
     mov $stack_top - 16, %esp
     incl interrupts
@@ -103,12 +103,16 @@ take_all:
     in %dx, %al
     call take_character
     jne take_all
+    if_line "quit", quit
+    jmp take_all
+1:  ret
+
+quit:
     print "serial-irq: "
     mov interrupts, %eax
     call print_dec
     print " interrupts\n"
     jmp power_off
-1:  ret
 
 # The interrupt gate %ecx is to lead to the routine %eax.
 set_gate:

@@ -2,11 +2,14 @@
 #
 # The VMM should show, for each processor that came up, the APIC id of CPUID
 # leaf 1 and the topology of leaf 0xb, then `smp: N cpus`, and end with status 0.
-# `smp: N cpus of M` if some did not come up within a long while.
+# `smp: N cpus of M` if some did not come up within a long while. With
+# `poweroff` or `reset` on the command line, all processors do that at once:
+# status 0, or one reset (32).
 # Boot: PVH, 32-bit.
 
     .include "pvh.inc"
     .include "console.inc"
+    .include "cmdline.inc"
     .include "acpi.inc"
     .include "madt.inc"
     .include "local-apic.inc"
@@ -27,10 +30,18 @@
 .set REPORT_LEN, 16
 .set REPORTS_LEN, 256 * REPORT_LEN
 .set ARRIVED, TRAMPOLINE + 0xffc    # u32
+.set TOGETHER, TRAMPOLINE + 0xff8   # u8, what all are to do at the end:
+.set NOTHING, 0                     # halt
+.set WAIT, 1                        # wait for one of these two
+.set POWER_OFF_NOW, 2
+.set RESET_NOW, 3
 
 .set PATIENCE, 16               # in 2^32 cycles of the TSC: about half a minute
 
 main:
+    if_arg "poweroff", together_off
+    if_arg "reset", together_reset
+start_all:
     mov $collect, %edi
     call each_madt_entry
     test %eax, %eax
@@ -46,6 +57,8 @@ main:
     xor %eax, %eax
     rep stosl
     mov %eax, ARRIVED
+    mov together, %al
+    mov %al, TOGETHER
     call report                 # the processor that this runs on
     call start_others
 
@@ -77,7 +90,19 @@ main:
     mov %ebx, %eax
     call print_dec
 5:  print "\n"
+    mov at_the_end, %al
+    mov %al, TOGETHER
+    cmp $RESET_NOW, %al
+    je reset
     ret
+
+together_off:
+    movb $POWER_OFF_NOW, at_the_end
+    jmp 1f
+together_reset:
+    movb $RESET_NOW, at_the_end
+1:  movb $WAIT, together
+    jmp start_all
 
 # Keeps the APIC ids of the enabled processors, for each_madt_entry.
 collect:
@@ -193,13 +218,33 @@ trampoline:
     mov %ax, %ds
     write_report
     lock incl ARRIVED
-9:  hlt
-    jmp 9b
+1:  pause
+    mov TOGETHER, %al
+    cmp $WAIT, %al
+    je 1b
+    cmp $POWER_OFF_NOW, %al
+    je 2f
+    cmp $RESET_NOW, %al
+    je 3f
+4:  hlt
+    jmp 4b
+2:  mov $POWER_PORT, %dx
+    mov $POWER_OFF, %ax
+    out %ax, %dx
+    jmp 4b
+3:  mov $RESET_CONTROL, %dx
+    mov $RESET_HARD, %al
+    out %al, %dx
+    jmp 4b
 .set trampoline_len, . - trampoline
 
     .bss
 wanted:
     .skip 256                   # by APIC id: 1 if it is to be started
+together:                       # what the others begin with
+    .skip 1
+at_the_end:                     # what they are told then
+    .skip 1
     .balign 4
 others:
     .skip 4                     # how many that were

@@ -27,8 +27,6 @@
 
 .set SLEEP_CONTROL, 0x600
 .set SLEEP_S5, 1 << 5 | 5 << 2  # SLP_EN, SLP_TYP of S5
-.set RESET_CONTROL, 0xcf9
-.set RESET_HARD, 0x06           # RST_CPU with SYS_RST
 .set I8042_COMMAND, 0x64
 .set I8042_PULSE_RESET, 0xfe
 .set PVPANIC, 0x505
@@ -119,9 +117,7 @@ debug_exit:
 
 do_halt:
     print "stop: halt\n"
-1:  cli
-    hlt
-    jmp 1b
+    jmp halt
 
 do_spin:
     print "stop: spin\n"
@@ -135,9 +131,7 @@ do_flood:
 
 still_here:
     print "stop: still here\n"
-1:  cli
-    hlt
-    jmp 1b
+    jmp halt
 
     .section .rodata
 no_idt:
