@@ -8,15 +8,19 @@
 pub mod acpi_power;
 mod bus;
 mod byte_wide;
+pub mod cmos;
 pub mod console;
 pub mod debug_console;
 pub mod debug_exit;
 mod emu_type;
+pub mod i8042;
 mod irq;
 pub mod post;
+mod ps2_keyboard;
 pub mod pvpanic;
 pub mod reset_control;
 pub mod serial;
+pub mod system_control;
 #[cfg(test)]
 mod testing;
 
