@@ -116,7 +116,7 @@ pub trait AxVMHal: AxVCpuHal + IrqSink + MemorySlots + Sized + 'static {
     fn inject_irq_to_vcpu(&self, vcpu_id: VCpuId, irq: usize) -> HalResult;
 
     /// Nanoseconds of a clock that never goes back.
-    fn current_time_nanos() -> u64;
+    fn current_time_nanos(&self) -> u64;
 
     /// The VM and vCPU that the calling thread is bound to; `None` on any other thread.
     fn current_vcpu() -> Option<(VMId, VCpuId)>;

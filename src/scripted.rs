@@ -1,1 +1,319 @@
-//! (under construction)
+//! A script as the hardware: vCPUs that exit as they are told, and a record of what was asked of
+//! them. For tests of the loop and of devices, on a machine with or without KVM.
+//!
+//! ```
+//! use axvmm::{hal::AxVCpuExitReason, scripted::{ScriptedHal, Step}};
+//!
+//! let hal = ScriptedHal::new([vec![Step::Exit(AxVCpuExitReason::SystemDown)]]);
+//! # let _ = hal;
+//! ```
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, VecDeque},
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    time::Instant,
+};
+
+use vm_memory::{GuestMemoryRegion, GuestRegionMmap};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::{
+    addr::{GuestPhysAddr, MappingFlags, PortRange},
+    hal::{
+        AxArchVCpu, AxVCpuExitReason, AxVCpuHal, AxVMHal, DoorbellAddr, HalError, HalResult,
+        IrqSink, MemorySlots, StopCause, VCpuDump, VCpuId, VCpuKick, VCpuSetup, VMId,
+    },
+};
+
+/// What a vCPU does at one `run`.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Exits.
+    Exit(AxVCpuExitReason),
+    /// Exits with `SystemDown`, behind which stands this.
+    Down(StopCause),
+    /// Exits with `FailEntry` and this code, behind which stands this text.
+    FailEntry(u64, String),
+    /// Fails, as a host does that refuses to run the guest.
+    Fail(i32),
+    /// Runs until it is kicked.
+    UntilKicked,
+}
+
+/// What was asked of the hardware, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Setup { vcpu_id: VCpuId, entry: GuestPhysAddr, setup: VCpuSetup },
+    Bind(VCpuId),
+    Unbind(VCpuId),
+    SetGpr { vcpu_id: VCpuId, reg: usize, val: u64 },
+    SetReturnValue { vcpu_id: VCpuId, val: u64 },
+    RefuseSysReg(VCpuId),
+    Inject { vcpu_id: VCpuId, irq: usize },
+    Irq { irq: u32, high: bool },
+    Map { slot: u32, gpa: GuestPhysAddr, size: u64 },
+    Unmap(u32),
+    Msi { addr: GuestPhysAddr, data: u32 },
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    calls: Mutex<Vec<Call>>,
+    /// Calls that fail: how many of a kind still succeed, by the kind's name.
+    failures: Mutex<BTreeMap<&'static str, usize>>,
+}
+
+impl Shared {
+    fn record(&self, call: Call) {
+        lock(&self.calls).push(call);
+    }
+
+    fn may_fail(&self, operation: &'static str) -> HalResult {
+        match lock(&self.failures).get_mut(operation) {
+            Some(0) => Err(HalError::failed(
+                format!("{operation} (as the script has it)"),
+                io::Error::from_raw_os_error(libc::EIO),
+            )),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Hardware whose vCPUs follow scripts.
+#[derive(Debug)]
+pub struct ScriptedHal {
+    scripts: Mutex<Vec<VecDeque<Step>>>,
+    shared: Arc<Shared>,
+    started: Instant,
+}
+
+impl ScriptedHal {
+    /// One script a vCPU. A vCPU at its script's end runs until it is kicked.
+    pub fn new<S: Into<VecDeque<Step>>>(scripts: impl IntoIterator<Item = S>) -> Arc<Self> {
+        Arc::new(Self {
+            scripts: Mutex::new(scripts.into_iter().map(Into::into).collect()),
+            shared: Arc::default(),
+            started: Instant::now(),
+        })
+    }
+
+    /// From now on `operation` succeeds `successes` times and then fails: `map_memory`,
+    /// `create_vcpu`, `setup`, `bind`, `unbind` or `inject`.
+    pub fn fail_after(&self, operation: &'static str, successes: usize) {
+        lock(&self.shared.failures).insert(operation, successes);
+    }
+
+    /// What was asked so far.
+    pub fn calls(&self) -> Vec<Call> {
+        lock(&self.shared.calls).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Wakes a vCPU that runs.
+#[derive(Debug, Default)]
+struct ScriptedKick {
+    kicked: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl VCpuKick for ScriptedKick {
+    fn kick(&self) {
+        *lock(&self.kicked) = true;
+        self.changed.notify_all();
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<(VMId, VCpuId)>> = const { Cell::new(None) };
+}
+
+/// A vCPU that follows a script.
+pub struct ScriptedVCpu {
+    vm_id: VMId,
+    vcpu_id: VCpuId,
+    script: VecDeque<Step>,
+    shared: Arc<Shared>,
+    entry: GuestPhysAddr,
+    cause: StopCause,
+    kick: Arc<ScriptedKick>,
+}
+
+/// What a [`ScriptedVCpu`] is made of.
+pub struct ScriptedConfig {
+    script: VecDeque<Step>,
+    shared: Arc<Shared>,
+}
+
+impl AxArchVCpu for ScriptedVCpu {
+    type CreateConfig = ScriptedConfig;
+    type SetupConfig = VCpuSetup;
+
+    fn new(vm_id: VMId, vcpu_id: VCpuId, config: ScriptedConfig) -> HalResult<Self> {
+        config.shared.may_fail("create_vcpu")?;
+        Ok(Self {
+            vm_id,
+            vcpu_id,
+            script: config.script,
+            shared: config.shared,
+            entry: GuestPhysAddr(0),
+            cause: StopCause::Shutdown,
+            kick: Arc::default(),
+        })
+    }
+
+    fn set_entry(&mut self, entry: GuestPhysAddr) -> HalResult {
+        self.entry = entry;
+        Ok(())
+    }
+
+    fn setup(&mut self, setup: VCpuSetup) -> HalResult {
+        self.shared.may_fail("setup")?;
+        self.shared.record(Call::Setup { vcpu_id: self.vcpu_id, entry: self.entry, setup });
+        Ok(())
+    }
+
+    fn run(&mut self) -> HalResult<AxVCpuExitReason> {
+        match self.script.pop_front().unwrap_or(Step::UntilKicked) {
+            Step::Exit(reason) => Ok(reason),
+            Step::Down(cause) => {
+                self.cause = cause;
+                Ok(AxVCpuExitReason::SystemDown)
+            }
+            Step::FailEntry(hardware_entry_failure_reason, text) => {
+                self.cause = StopCause::Failure(text);
+                Ok(AxVCpuExitReason::FailEntry { hardware_entry_failure_reason })
+            }
+            Step::Fail(errno) => {
+                Err(HalError::failed("run the script", io::Error::from_raw_os_error(errno)))
+            }
+            Step::UntilKicked => {
+                let waiting = |kicked: &mut bool| !*kicked;
+                let held = self.kick.changed.wait_while(lock(&self.kick.kicked), waiting);
+                *held.unwrap_or_else(|poisoned| poisoned.into_inner()) = false;
+                Ok(AxVCpuExitReason::Nothing)
+            }
+        }
+    }
+
+    fn bind(&mut self) -> HalResult {
+        self.shared.may_fail("bind")?;
+        self.shared.record(Call::Bind(self.vcpu_id));
+        CURRENT.set(Some((self.vm_id, self.vcpu_id)));
+        Ok(())
+    }
+
+    fn unbind(&mut self) -> HalResult {
+        CURRENT.set(None);
+        self.shared.record(Call::Unbind(self.vcpu_id));
+        self.shared.may_fail("unbind")
+    }
+
+    fn set_gpr(&mut self, reg: usize, val: u64) {
+        self.shared.record(Call::SetGpr { vcpu_id: self.vcpu_id, reg, val });
+    }
+
+    fn inject_interrupt(&mut self, irq: usize) -> HalResult {
+        self.shared.may_fail("inject")?;
+        self.shared.record(Call::Inject { vcpu_id: self.vcpu_id, irq });
+        Ok(())
+    }
+
+    fn set_return_value(&mut self, val: u64) {
+        self.shared.record(Call::SetReturnValue { vcpu_id: self.vcpu_id, val });
+    }
+
+    fn refuse_sys_reg(&mut self) {
+        self.shared.record(Call::RefuseSysReg(self.vcpu_id));
+    }
+
+    fn stop_cause(&self) -> StopCause {
+        self.cause.clone()
+    }
+
+    fn dump(&self) -> VCpuDump {
+        let pc = self.entry.0;
+        VCpuDump { pc, registers: vec![("PC", pc)], pc_gpa: Some(self.entry) }
+    }
+
+    fn kicker(&self) -> Arc<dyn VCpuKick> {
+        self.kick.clone()
+    }
+}
+
+impl IrqSink for ScriptedHal {
+    fn set_irq(&self, irq: u32, high: bool) {
+        self.shared.record(Call::Irq { irq, high });
+    }
+}
+
+impl MemorySlots for ScriptedHal {
+    fn map_memory(&self, slot: u32, region: &Arc<GuestRegionMmap>, _: MappingFlags) -> HalResult {
+        self.shared.may_fail("map_memory")?;
+        let gpa = GuestPhysAddr(region.start_addr().0);
+        self.shared.record(Call::Map { slot, gpa, size: region.len() });
+        Ok(())
+    }
+
+    fn unmap_memory(&self, slot: u32) -> HalResult {
+        self.shared.record(Call::Unmap(slot));
+        Ok(())
+    }
+}
+
+impl AxVCpuHal for ScriptedHal {}
+
+impl AxVMHal for ScriptedHal {
+    type VCpu = ScriptedVCpu;
+
+    const STARTS_SECONDARIES: bool = false;
+
+    fn vcpu_create_config(&self, vcpu_id: VCpuId, _: usize, _: usize) -> HalResult<ScriptedConfig> {
+        let script = lock(&self.scripts).get_mut(vcpu_id).map(std::mem::take).unwrap_or_default();
+        Ok(ScriptedConfig { script, shared: self.shared.clone() })
+    }
+
+    fn register_doorbell(&self, _: DoorbellAddr, _: &EventFd) -> HalResult {
+        Ok(())
+    }
+
+    fn register_irqfd(&self, _: u32, _: &EventFd) -> HalResult {
+        Ok(())
+    }
+
+    fn signal_msi(&self, addr: GuestPhysAddr, data: u32) -> HalResult {
+        self.shared.record(Call::Msi { addr, data });
+        Ok(())
+    }
+
+    fn coalesce_port_writes(&self, _: PortRange) -> HalResult<bool> {
+        Ok(false)
+    }
+
+    fn inject_irq_to_vcpu(&self, vcpu_id: VCpuId, irq: usize) -> HalResult {
+        self.shared.may_fail("inject")?;
+        self.shared.record(Call::Inject { vcpu_id, irq });
+        Ok(())
+    }
+
+    fn current_time_nanos(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
+    }
+
+    fn current_vcpu() -> Option<(VMId, VCpuId)> {
+        CURRENT.get()
+    }
+
+    fn current_pcpu_id() -> usize {
+        nix::sched::sched_getcpu().unwrap_or(0)
+    }
+}
