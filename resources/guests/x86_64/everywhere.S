@@ -70,7 +70,7 @@ spared:
     .word 0x0060, 0x0064        # keyboard controller
     .word 0x0092, 0x0092        # fast reset
     .word 0x00e9, 0x00e9        # debug console
-    .word 0x00f4, 0x00f4        # test exit
+    .word 0x00f4, 0x00f7        # test exit
     .word 0x03f8, 0x03ff        # COM1
     .word 0x0500, 0x0507        # test exit, pvpanic
     .word 0x0600, 0x0607        # power
