@@ -20,7 +20,6 @@ mod ps2_keyboard;
 pub mod pvpanic;
 pub mod reset_control;
 pub mod serial;
-pub mod system_control;
 #[cfg(test)]
 mod testing;
 

@@ -112,7 +112,7 @@ impl Cmos {
 
 /// As register B wants numbers.
 fn encode(number: u8, b: u8) -> u8 {
-    if b & B_BINARY != 0 { number } else { number / 10 << 4 | number % 10 }
+    if b & B_BINARY != 0 { number } else { ((number / 10) << 4) | (number % 10) }
 }
 
 fn hour(hour: u8, b: u8) -> u8 {

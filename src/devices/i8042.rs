@@ -124,7 +124,7 @@ impl State {
         self.announce();
     }
 
-    fn from_keyboard(&mut self, bytes: &[u8]) {
+    fn keyboard_sends(&mut self, bytes: &[u8]) {
         let was_empty = self.output.is_empty();
         let room = OUTPUT_SIZE - self.output.len().min(OUTPUT_SIZE);
         self.output.extend(&bytes[..bytes.len().min(room)]);
@@ -200,7 +200,7 @@ impl State {
                 // Talking to the keyboard opens its interface.
                 self.ram[0] &= !ctr::KBD_DISABLED;
                 let reply = self.keyboard.command(byte, self.translates());
-                self.from_keyboard(&reply);
+                self.keyboard_sends(&reply);
             }
         }
         Effect::None
@@ -245,7 +245,7 @@ impl I8042 {
             let codes = chord(&CTRL_ALT_DEL, state.translates());
             let sent = reads && state.output.len() + codes.len() <= OUTPUT_SIZE;
             if sent {
-                state.from_keyboard(&codes);
+                state.keyboard_sends(&codes);
             }
             sent
         })

@@ -21,7 +21,8 @@ use vm_superio::{
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::{
-    Access, BaseDeviceOps, Effect, EmuDeviceType, IrqLine, byte_wide, console::ConsoleOut,
+    Access, BaseDeviceOps, Effect, EmuDeviceType, IrqLine, byte_wide,
+    console::{ConsoleIn, ConsoleOut},
 };
 use crate::addr::{AccessWidth, DeviceAddrRange};
 
@@ -154,7 +155,7 @@ pub struct Serial<R> {
     range: R,
     irq: IrqLine,
     state: Mutex<State>,
-    may_feed: EventFd,
+    notify: EventFd,
 }
 
 impl<R: DeviceAddrRange> Serial<R> {
@@ -175,13 +176,28 @@ impl<R: DeviceAddrRange> Serial<R> {
             range,
             irq,
             state: Mutex::new(state),
-            may_feed: EventFd::new(EFD_NONBLOCK)?,
+            notify: EventFd::new(EFD_NONBLOCK)?,
         })
     }
 
-    /// Input for the guest. Gives back how many bytes were taken; with fewer than there are,
-    /// [`Self::may_feed`] is signalled when it is time to try again with the rest.
-    pub fn feed(&self, bytes: &[u8]) -> usize {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, after: After) {
+        if after.interrupt {
+            self.irq.pulse();
+        }
+        if after.notify {
+            if let Err(error) = self.notify.write(1) {
+                warn!("{}: cannot wake the console's input: {error}", self.name);
+            }
+        }
+    }
+}
+
+impl<R: DeviceAddrRange> ConsoleIn for Serial<R> {
+    fn feed(&self, bytes: &[u8]) -> usize {
         let (taken, after) = {
             let mut state = self.lock();
             let taken = match state.listens() {
@@ -195,25 +211,8 @@ impl<R: DeviceAddrRange> Serial<R> {
         taken
     }
 
-    /// Signalled when the guest listens and has read all that was fed, if [`Self::feed`] had taken
-    /// less than it was given.
-    pub fn may_feed(&self) -> &EventFd {
-        &self.may_feed
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn apply(&self, after: After) {
-        if after.interrupt {
-            self.irq.pulse();
-        }
-        if after.notify {
-            if let Err(error) = self.may_feed.write(1) {
-                warn!("{}: cannot wake the console's input: {error}", self.name);
-            }
-        }
+    fn notify(&self) -> &EventFd {
+        &self.notify
     }
 }
 

@@ -33,7 +33,7 @@ impl Com1 {
 
     /// Whether the host was told to feed again.
     fn told(&self) -> bool {
-        self.serial.may_feed().read().is_ok()
+        self.serial.notify().read().is_ok()
     }
 }
 
