@@ -20,6 +20,7 @@
 
 pub mod addr;
 pub mod addrspace;
+pub mod config;
 pub mod devices;
 pub mod hal;
 pub mod kvm;

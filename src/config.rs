@@ -1,0 +1,146 @@
+//! `guest.toml`: what is written there, what is wrong with it, and the [`AxVMConfig`] it means.
+//!
+//! A text becomes a tree whose every key and value knows its place (`node`); keys set from the
+//! command line are put into it (`sets`); the tree is read by the list of keys ([`keys`], written
+//! with the means of `schema`), which finds unknown keys and values of the wrong kind; and what
+//! keys say together is checked while defaults are filled in (`resolve`). Problems are collected
+//! on the way (`report`), so that a person hears of all of them at once.
+//!
+//! The smallest file that is complete:
+//!
+//! ```toml
+//! [kernel]
+//! kernel_path = "vmlinuz"
+//! ```
+
+mod error;
+mod foreign;
+pub mod keys;
+mod nearest;
+mod node;
+mod read;
+mod report;
+mod resolve;
+pub mod schema;
+mod sets;
+mod size;
+mod source;
+mod template;
+#[cfg(test)]
+mod tests;
+pub mod values;
+
+use std::path::{Path, PathBuf};
+
+pub use error::{Error, Excerpt, Problem};
+pub use keys::AxVMCrateConfig;
+pub use source::{At, Place};
+pub use template::{GuestArch, template};
+
+use crate::vm::config::AxVMConfig;
+use node::{Entry, Node, Table, Value};
+use report::Report;
+use schema::FromNode;
+use source::{Origin, Source};
+
+/// Reads the file at `path`, with the keys that `sets` (each `KEY=VALUE`) set over it.
+///
+/// # Errors
+/// All that is wrong with the file and the sets, each problem with its place. Images that are
+/// named but not there are among them.
+pub fn load(path: &Path, sets: &[String]) -> Result<AxVMConfig, Error> {
+    resolve_text(read::read(path)?, sets)
+}
+
+/// As [`load`], for a text that is at hand: `file_name` is its name in messages, and `base_dir`
+/// what relative paths are relative to.
+pub fn parse(text: &str, file_name: &str, base_dir: &Path) -> Result<AxVMConfig, Error> {
+    let text = read::without_mark(text.to_owned());
+    let origin = Origin::File(file_name.to_owned());
+    resolve_text(Source { origin, text, base_dir: base_dir.to_owned() }, &[])
+}
+
+/// A guest that is described on the command line alone; paths are relative to the working
+/// directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OneOff {
+    pub kernel: String,
+    pub initrd: Option<String>,
+    pub cmdline: Option<String>,
+    /// Such as `512M`.
+    pub memory: Option<String>,
+    pub cpus: Option<u64>,
+}
+
+/// The guest of `axvmm run -k KERNEL …`.
+///
+/// # Errors
+/// As [`load`]; what is wrong with an option has its long name as its place.
+pub fn from_args(args: &OneOff, sets: &[String]) -> Result<AxVMConfig, Error> {
+    let mut report = Report::default();
+    let mut tree = Table::new();
+    let mut option = |flag, table, key, text: Option<String>, value: fn(String) -> Value| {
+        let Some(text) = text else { return };
+        let end = text.len();
+        let base_dir = PathBuf::new();
+        let source = Source { origin: Origin::Flag(flag), text: text.clone(), base_dir };
+        let place = Place { source: report.add_source(source), start: 0, end };
+        let node = Node { value: value(text), place };
+        insert(&mut tree, table, key, Entry { key: place, node });
+    };
+    let integer = |text: String| Value::Integer(text.parse().unwrap_or(i128::MAX));
+    option("--kernel", "kernel", "kernel_path", Some(args.kernel.clone()), Value::String);
+    option("--initrd", "kernel", "ramdisk_path", args.initrd.clone(), Value::String);
+    option("--cmdline", "kernel", "cmdline", args.cmdline.clone(), Value::String);
+    option("--memory", "base", "memory", args.memory.clone(), Value::String);
+    option("--cpus", "base", "cpu_num", args.cpus.map(|cpus| cpus.to_string()), integer);
+    sets::apply(&mut tree, sets, &mut report);
+    finish(tree, &args.kernel, report)
+}
+
+/// Puts an entry into one of the tables of the file's top level, which is made if need be.
+fn insert(tree: &mut Table, table: &str, key: &str, entry: Entry) {
+    let place = entry.key;
+    let empty = || Node { value: Value::Table(Table::new()), place };
+    let table = tree.entry(table.into()).or_insert_with(|| Entry { key: place, node: empty() });
+    if let Value::Table(table) = &mut table.node.value {
+        table.insert(key.into(), entry);
+    }
+}
+
+fn resolve_text(source: Source, sets: &[String]) -> Result<AxVMConfig, Error> {
+    let mut report = Report::default();
+    let text = source.text.clone();
+    let name = match &source.origin {
+        Origin::File(name) => name.clone(),
+        _ => String::new(),
+    };
+    let index = report.add_source(source);
+    // With a syntax error, what the rest seems to say is guesswork.
+    let Some(mut tree) = node::parse_document(index, &text, &mut report) else {
+        return Err(report.into_error());
+    };
+    sets::apply(&mut tree, sets, &mut report);
+    finish(tree, &name, report)
+}
+
+/// Reads the tree, whose VM is called after the file `named_after` if it has no name of its own.
+fn finish(tree: Table, named_after: &str, mut report: Report) -> Result<AxVMConfig, Error> {
+    let place = Place::default();
+    let tree = Node { value: Value::Table(tree), place };
+    let config = AxVMCrateConfig::from_node(&tree, &mut report).unwrap_or_default();
+    let name = Path::new(named_after).file_stem().map(|stem| stem.to_string_lossy());
+    let name = name.filter(|name| !name.contains(char::is_control));
+    let name = name.as_deref().unwrap_or("guest");
+    // Values that could not be read leave gaps, which must not be taken for what was written.
+    let resolved = match report.values_are_bad() {
+        true => None,
+        false => resolve::resolve(config, name, &mut report),
+    };
+    match resolved {
+        Some(config) if !report.has_problems() => {
+            Ok(AxVMConfig { notes: report.into_notes(), ..config })
+        }
+        _ => Err(report.into_error()),
+    }
+}

@@ -1,0 +1,58 @@
+//! Keys that people bring along from elsewhere, and what to write instead.
+
+use super::{
+    keys::{VMBaseConfig, VMDevicesConfig, VMKernelConfig},
+    schema::Key,
+};
+
+/// The tables whose keys are told apart by name alone.
+const TABLES: [(&str, &[Key]); 3] = [
+    ("base", VMBaseConfig::KEYS),
+    ("kernel", VMKernelConfig::KEYS),
+    ("devices", VMDevicesConfig::KEYS),
+];
+
+/// What to do about a key of another configuration language: AxVisor's later ones (`axvmconfig`
+/// 0.5 and 0.8), and the words that other VMMs use.
+const ADVICE: [(&str, &str, &str); 27] = [
+    ("base", "guest_type", "a key of axvmconfig 0.8: leave it out, guests are always virtualized"),
+    ("devices", "virtual", "axvmconfig 0.8: here, devices are rows of emu_devices"),
+    ("devices", "passthrough", "axvmconfig 0.8: leave it out, KVM passes no host devices through"),
+    ("devices", "disabled", "axvmconfig 0.8: leave it out, nothing is passed through anyway"),
+    ("devices", "address_space_policy", "leave it out: addresses are always virtualized"),
+    ("devices", "passthrough_ports", "leave it out: KVM passes no host ports through"),
+    ("kernel", "enable_bios", "leave it out: name the firmware in bios_path"),
+    ("kernel", "boot_protocol", "leave it out: the kernel's format is recognised"),
+    ("kernel", "uefi_firmware_path", "leave it out: there is no UEFI firmware here"),
+    ("base", "cpus", "did you mean \"cpu_num\"?"),
+    ("base", "vcpus", "did you mean \"cpu_num\"?"),
+    ("base", "smp", "did you mean \"cpu_num\"?"),
+    ("base", "mem", "did you mean \"memory\"?"),
+    ("base", "ram", "did you mean \"memory\"?"),
+    ("base", "affinity", "did you mean \"phys_cpu_sets\"?"),
+    ("kernel", "path", "did you mean \"kernel_path\"?"),
+    ("kernel", "image", "did you mean \"kernel_path\"?"),
+    ("kernel", "kernel", "did you mean \"kernel_path\"?"),
+    ("kernel", "entry", "did you mean \"entry_point\"?"),
+    ("kernel", "load_addr", "did you mean \"kernel_load_addr\"?"),
+    ("kernel", "initrd", "did you mean \"ramdisk_path\"?"),
+    ("kernel", "initrd_path", "did you mean \"ramdisk_path\"?"),
+    ("kernel", "ramdisk", "did you mean \"ramdisk_path\"?"),
+    ("kernel", "append", "did you mean \"cmdline\"?"),
+    ("kernel", "bootargs", "did you mean \"cmdline\"?"),
+    ("kernel", "args", "did you mean \"cmdline\"?"),
+    ("kernel", "dtb", "did you mean \"dtb_path\"?"),
+];
+
+/// What to do about the key `name` in the table `table`, if it is known from elsewhere.
+pub(super) fn advice(table: &str, name: &str) -> Option<String> {
+    let known = ADVICE.iter().find(|(in_table, key, _)| (*in_table, *key) == (table, name))?;
+    Some(known.2.to_owned())
+}
+
+/// Says which table the key belongs in, if it is one of another.
+pub(super) fn other_table(table: &str, name: &str) -> Option<String> {
+    let has_it = |keys: &[Key]| keys.iter().any(|key| key.name == name);
+    let (other, _) = TABLES.iter().find(|(other, keys)| *other != table && has_it(keys))?;
+    Some(format!("did you mean {name:?} in [{other}]?"))
+}

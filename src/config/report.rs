@@ -1,0 +1,111 @@
+//! Collecting problems and notes while a configuration is read.
+
+use super::{
+    error::{Error, Problem},
+    source::{Origin, Place, Source},
+};
+
+/// The sources of a configuration and all that was found in them so far.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    sources: Vec<Source>,
+    problems: Vec<(Place, Problem)>,
+    notes: Vec<String>,
+    /// The key that is being read, e.g. `kernel.memory_regions[1].size`.
+    path: Vec<String>,
+    values_are_bad: bool,
+}
+
+impl Report {
+    /// Adds a source and gives its number.
+    pub fn add_source(&mut self, source: Source) -> usize {
+        self.sources.push(source);
+        self.sources.len() - 1
+    }
+
+    pub fn source_of(&self, place: Place) -> &Source {
+        &self.sources[place.source]
+    }
+
+    /// Something is wrong at `place`.
+    pub fn problem(&mut self, place: Place, message: impl Into<String>) -> &mut Problem {
+        let problem = self.source_of(place).problem(place, message.into());
+        self.problems.push((place, problem));
+        &mut self.problems.last_mut().expect("one was just pushed").1
+    }
+
+    /// Something is wrong with what `key` says at `place`.
+    pub fn problem_of(
+        &mut self,
+        key: &str,
+        place: Place,
+        message: impl AsRef<str>,
+    ) -> &mut Problem {
+        let message = message.as_ref();
+        // Who gave an option of the command line need not know which key it stands for.
+        match self.source_of(place).origin {
+            Origin::Flag(_) => self.problem(place, message),
+            _ => self.problem(place, format!("{key}: {message}")),
+        }
+    }
+
+    /// The value of the key being read is wrong. What other keys say together with this one is not
+    /// worth checking then.
+    pub fn bad_value(&mut self, place: Place, message: impl AsRef<str>) -> &mut Problem {
+        self.values_are_bad = true;
+        self.problem_of(&self.path(), place, message)
+    }
+
+    /// Something is wrong with the first source as a whole.
+    pub fn whole(&mut self, message: &str) -> &mut Problem {
+        let problem = self.problem(Place::default(), message);
+        (problem.line, problem.column, problem.excerpt) = (None, None, None);
+        problem
+    }
+
+    /// Something is done in another way than the text at `place` asks for.
+    pub fn note(&mut self, place: Place, text: impl AsRef<str>) {
+        self.notes.push(format!("{}: {}", self.source_of(place).label(place), text.as_ref()));
+    }
+
+    /// Reads on one level down: `.key`.
+    pub fn in_key<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
+        let dot = if self.path.is_empty() { "" } else { "." };
+        self.inside(format!("{dot}{key}"), read)
+    }
+
+    /// Reads on one level down: `[index]`.
+    pub fn in_element<T>(&mut self, index: usize, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.inside(format!("[{index}]"), read)
+    }
+
+    fn inside<T>(&mut self, step: String, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(step);
+        let value = read(self);
+        self.path.pop();
+        value
+    }
+
+    /// The key that is being read.
+    pub fn path(&self) -> String {
+        self.path.concat()
+    }
+
+    pub fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    pub fn values_are_bad(&self) -> bool {
+        self.values_are_bad
+    }
+
+    pub fn into_notes(self) -> Vec<String> {
+        self.notes
+    }
+
+    /// All problems, in the order of the text.
+    pub fn into_error(mut self) -> Error {
+        self.problems.sort_by_key(|(place, _)| *place);
+        Error::new(self.problems.into_iter().map(|(_, problem)| problem).collect())
+    }
+}

@@ -1,0 +1,304 @@
+//! How a table of keys is written down once, and read, described and checked from there.
+
+use super::{
+    foreign,
+    nearest::nearest,
+    node::{Entry, Node, Table, Value},
+    report::Report,
+    source::At,
+};
+
+/// A key that may stand in a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    pub name: &'static str,
+    /// What it means, in Markdown.
+    pub doc: &'static str,
+    pub shape: Shape,
+}
+
+/// What values a key takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape {
+    String,
+    Boolean,
+    Integer {
+        min: u64,
+        max: u64,
+    },
+    /// Bytes, as an integer or as text with a unit.
+    Size,
+    /// One of these strings.
+    Word(&'static [&'static str]),
+    List(&'static Shape),
+    Table(&'static [Key]),
+    /// A table, or a list of its values in the order of its keys, of which the first `required`
+    /// must be there.
+    Row {
+        keys: &'static [Key],
+        required: usize,
+    },
+    /// One of these.
+    Either(&'static [Shape]),
+}
+
+impl Shape {
+    /// What is expected, as messages say it.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::String => "a string".into(),
+            Self::Boolean => "true or false".into(),
+            Self::Integer { min: 0, max: u64::MAX } => "an integer, 0 or more".into(),
+            Self::Integer { min, max } if *max > 0xffff => {
+                format!("an integer from {min} to {max:#x}")
+            }
+            Self::Integer { min, max } => format!("an integer from {min} to {max}"),
+            Self::Size => "a size such as \"512M\", or a number of bytes".into(),
+            Self::Word(words) => one_of(words.iter().map(|word| format!("{word:?}"))),
+            Self::List(element) => format!("a list of these: {}", element.describe()),
+            Self::Table(_) => "a table".into(),
+            Self::Row { keys, .. } => {
+                let names: Vec<_> = keys.iter().map(|key| key.name).collect();
+                format!("a row [{}] or a table with these keys", names.join(", "))
+            }
+            Self::Either(shapes) => one_of(shapes.iter().map(Self::describe)),
+        }
+    }
+}
+
+/// "a, b or c".
+pub(super) fn one_of(choices: impl Iterator<Item = String>) -> String {
+    let choices: Vec<_> = choices.collect();
+    match choices.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => choices.concat(),
+    }
+}
+
+/// What can be read from a node of the tree.
+pub(super) trait FromNode: Sized {
+    const SHAPE: Shape;
+
+    /// The value, or `None` after reporting what is wrong with the node.
+    fn from_node(node: &Node, report: &mut Report) -> Option<Self>;
+}
+
+/// Reports that a node is not what it should be.
+pub(super) fn unexpected(shape: Shape, node: &Node, report: &mut Report) {
+    let message = format!("expected {}, found {}", shape.describe(), node.value.kind());
+    report.bad_value(node.place, message);
+}
+
+/// Reads the entry `name`, if it is there.
+pub(super) fn entry<T: FromNode>(table: &Table, name: &str, report: &mut Report) -> Option<At<T>> {
+    let node = &table.get(name)?.node;
+    report.in_key(name, |report| located(node, report))
+}
+
+/// Reads a value and keeps its place.
+pub(super) fn located<T: FromNode>(node: &Node, report: &mut Report) -> Option<At<T>> {
+    Some(At { value: T::from_node(node, report)?, place: node.place })
+}
+
+/// Reports each entry of a table that is none of `keys`.
+pub(super) fn refuse_unknown(table: &Table, keys: &[Key], report: &mut Report) {
+    for (name, entry) in table.iter().filter(|(name, _)| keys.iter().all(|key| key.name != *name)) {
+        let path = report.path();
+        let within = match path.as_str() {
+            "" => String::new(),
+            row if row.contains('[') => format!(" in {row}"),
+            table => format!(" in [{table}]"),
+        };
+        let help = foreign::advice(&path, name)
+            .or_else(|| nearest(name, keys.iter().map(|key| key.name)).map(did_you_mean))
+            .or_else(|| foreign::other_table(&path, name))
+            .unwrap_or_else(|| {
+                let names = keys.iter().map(|key| key.name);
+                format!("known here: {}", names.collect::<Vec<_>>().join(", "))
+            });
+        let what = if within.is_empty() { "table" } else { "key" };
+        report.problem(entry.key, format!("unknown {what} {name:?}{within}")).help(help);
+    }
+}
+
+pub(super) fn did_you_mean(name: &str) -> String {
+    format!("did you mean {name:?}?")
+}
+
+/// The table that a row stands for: its keys are given values in their order.
+pub(super) fn row_as_table(
+    node: &Node,
+    keys: &'static [Key],
+    required: usize,
+    report: &mut Report,
+) -> Option<Table> {
+    let table = match &node.value {
+        Value::Table(table) => table.clone(),
+        Value::Array(elements) if elements.len() > keys.len() => {
+            let names: Vec<_> = keys.iter().map(|key| key.name).collect();
+            let message = format!("{} elements in a row of at most {}", elements.len(), keys.len());
+            let help = format!("a row is [{}]", names.join(", "));
+            report.bad_value(elements[keys.len()].place, message).help(help);
+            return None;
+        }
+        Value::Array(elements) => {
+            let pairs = keys.iter().zip(elements);
+            let entry = |node: &Node| Entry { key: node.place, node: node.clone() };
+            pairs.map(|(key, node)| (key.name.to_owned(), entry(node))).collect()
+        }
+        _ => {
+            unexpected(Shape::Row { keys, required }, node, report);
+            return None;
+        }
+    };
+    let missing = keys[..required].iter().filter(|key| !table.contains_key(key.name));
+    let missing: Vec<_> = missing.map(|key| key.name).collect();
+    if missing.is_empty() {
+        return Some(table);
+    }
+    let names: Vec<_> = keys.iter().map(|key| key.name).collect();
+    let message = format!("this row has no {}", missing.join(", "));
+    report.bad_value(node.place, message).help(format!("a row is [{}]", names.join(", ")));
+    None
+}
+
+/// Writes down a table: a struct whose every field is a key that may be absent. The comments are
+/// the keys' documentation.
+macro_rules! table {
+    (
+        $(#[doc = $doc:literal])*
+        pub struct $name:ident {
+            $( $(#[doc = $key_doc:literal])* $key:ident: $type:ty, )*
+        }
+    ) => {
+        $crate::config::schema::keys! {
+            $(#[doc = $doc])*
+            pub struct $name { $( $(#[doc = $key_doc])* $key: $type, )* }
+        }
+
+        impl FromNode for $name {
+            const SHAPE: Shape = Shape::Table(Self::KEYS);
+
+            fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
+                match &node.value {
+                    Value::Table(table) => Some(Self::from_table(table, report)),
+                    _ => {
+                        $crate::config::schema::unexpected(Self::SHAPE, node, report);
+                        None
+                    }
+                }
+            }
+        }
+    };
+}
+
+/// Writes down a row: like a table, but it may also be written as a list. The first `$required`
+/// keys must be there.
+macro_rules! row {
+    (
+        $(#[doc = $doc:literal])*
+        pub struct $name:ident, $required:literal required {
+            $( $(#[doc = $key_doc:literal])* $key:ident: $type:ty, )*
+        }
+    ) => {
+        $crate::config::schema::keys! {
+            $(#[doc = $doc])*
+            pub struct $name { $( $(#[doc = $key_doc])* $key: $type, )* }
+        }
+
+        impl FromNode for $name {
+            const SHAPE: Shape = Shape::Row { keys: Self::KEYS, required: $required };
+
+            fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
+                let table =
+                    $crate::config::schema::row_as_table(node, Self::KEYS, $required, report)?;
+                Some(Self::from_table(&table, report))
+            }
+        }
+    };
+}
+
+/// The struct and the list of keys that tables and rows have in common.
+macro_rules! keys {
+    (
+        $(#[doc = $doc:literal])*
+        pub struct $name:ident {
+            $( $(#[doc = $key_doc:literal])* $key:ident: $type:ty, )*
+        }
+    ) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct $name {
+            $( $(#[doc = $key_doc])* pub $key: Option<At<$type>>, )*
+        }
+
+        impl $name {
+            /// The keys, in the order that a row has them.
+            pub const KEYS: &'static [Key] = &[$(
+                Key {
+                    name: stringify!($key),
+                    doc: concat!($($key_doc, "\n",)*),
+                    shape: <$type as FromNode>::SHAPE,
+                },
+            )*];
+
+            fn from_table(table: &Table, report: &mut Report) -> Self {
+                $crate::config::schema::refuse_unknown(table, Self::KEYS, report);
+                Self {
+                    $( $key: $crate::config::schema::entry(table, stringify!($key), report), )*
+                }
+            }
+        }
+    };
+}
+
+/// Writes down words: an enum whose every value has one or several spellings.
+macro_rules! words {
+    (
+        $(#[doc = $doc:literal])*
+        pub enum $name:ident {
+            $( $(#[doc = $value_doc:literal])* $value:ident = $word:literal $(| $more:literal)*, )*
+        }
+    ) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $( $(#[doc = $value_doc])* $value, )*
+        }
+
+        impl FromNode for $name {
+            const SHAPE: Shape = Shape::Word(&[$( $word $(, $more)* ),*]);
+
+            fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
+                match &node.value {
+                    Value::String(text) => match text.as_str() {
+                        $( $word $(| $more)* => Some(Self::$value), )*
+                        _ => {
+                            $crate::config::schema::unknown_word(Self::SHAPE, text, node, report);
+                            None
+                        }
+                    },
+                    _ => {
+                        $crate::config::schema::unexpected(Self::SHAPE, node, report);
+                        None
+                    }
+                }
+            }
+        }
+    };
+}
+
+/// Reports a string that is none of the words of `shape`.
+pub(super) fn unknown_word(shape: Shape, text: &str, node: &Node, report: &mut Report) {
+    let near = match shape {
+        Shape::Word(words) => nearest(text, words.iter().copied()),
+        _ => None,
+    };
+    let message = format!("expected {}, found {text:?}", shape.describe());
+    let problem = report.bad_value(node.place, message);
+    if let Some(word) = near {
+        problem.help(did_you_mean(word));
+    }
+}
+
+pub(super) use {keys, row, table, words};

@@ -1,0 +1,107 @@
+//! Where a configuration's text comes from, and places in it.
+
+use std::path::PathBuf;
+
+use super::error::{Excerpt, Problem};
+
+/// A text that configuration is read from.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub origin: Origin,
+    pub text: String,
+    /// What relative paths in it are relative to.
+    pub base_dir: PathBuf,
+}
+
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// A file, by the name that the user gave it.
+    File(String),
+    /// The n-th `--set`, counted from 1.
+    Set(usize),
+    /// Another option of the command line, by its name; its text is its value.
+    Flag(&'static str),
+}
+
+/// A stretch of a source: the source's number and the bytes from `start` up to `end`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub(super) source: usize,
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct At<T> {
+    pub value: T,
+    pub place: Place,
+}
+
+impl Source {
+    /// A problem at `place`, which is one of this source.
+    pub fn problem(&self, place: Place, message: String) -> Problem {
+        let (line, column, text) = self.line_at(place.start);
+        let marked = self.text.get(place.start..place.end).unwrap_or("");
+        let length = marked.lines().next().unwrap_or("").chars().count();
+        let excerpt = Excerpt::new(text, column, length);
+        match &self.origin {
+            Origin::File(name) => Problem {
+                origin: name.clone(),
+                line: Some(line),
+                column: Some(column),
+                excerpt: Some(excerpt),
+                ..Problem::new(message)
+            },
+            Origin::Set(number) => Problem {
+                origin: format!("--set #{number}"),
+                excerpt: Some(excerpt),
+                ..Problem::new(message)
+            },
+            Origin::Flag(name) => Problem { origin: (*name).into(), ..Problem::new(message) },
+        }
+    }
+
+    /// A short name for the place, as notes use it: `guest.toml:3`.
+    pub fn label(&self, place: Place) -> String {
+        match &self.origin {
+            Origin::File(name) => format!("{name}:{}", self.line_at(place.start).0),
+            Origin::Set(number) => format!("--set #{number}"),
+            Origin::Flag(name) => (*name).into(),
+        }
+    }
+
+    /// The line and column, both counted from 1, of a byte, and the line's text.
+    fn line_at(&self, byte: usize) -> (usize, usize, &str) {
+        let mut byte = byte.min(self.text.len());
+        while !self.text.is_char_boundary(byte) {
+            byte -= 1;
+        }
+        let (before, after) = self.text.split_at(byte);
+        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let end = after.find('\n').map_or(self.text.len(), |newline| byte + newline);
+        let line = before.matches('\n').count() + 1;
+        let column = before[start..].chars().count() + 1;
+        (line, column, self.text[start..end].trim_end_matches('\r'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        let origin = Origin::File("guest.toml".into());
+        Source { origin, text: text.into(), base_dir: PathBuf::new() }
+    }
+
+    #[test]
+    fn lines_and_columns_count_characters_from_1() {
+        let source = source("a\r\nbä = 1\n\nend");
+        assert_eq!(source.line_at(0), (1, 1, "a"));
+        assert_eq!(source.line_at(6), (2, 3, "bä = 1"));
+        assert_eq!(source.line_at(5), (2, 2, "bä = 1")); // inside the two bytes of ä
+        assert_eq!(source.line_at(11), (3, 1, ""));
+        assert_eq!(source.line_at(usize::MAX), (4, 4, "end"));
+    }
+}

@@ -1,0 +1,217 @@
+//! Files as people write them.
+
+use super::*;
+
+#[test]
+fn a_kernel_is_enough() {
+    let dir = files();
+    let config =
+        parse("[kernel]\nkernel_path = \"vmlinuz\"", "a/b/hello.toml", dir.path()).unwrap();
+    assert_eq!((config.id, config.name.as_str(), config.cpus.num), (1, "hello", 1));
+    assert_eq!(config.memory, MemoryConfig::Size(512 << 20));
+    assert_eq!(config.kernel.image.path, dir.path().join("vmlinuz"));
+    assert_eq!(config.kernel.image.load_addr, None);
+    assert_eq!((config.kernel.cmdline, config.kernel.unpack), (None, Unpack::Auto));
+    assert_eq!(config.devices.debug_exit_ports, None);
+    assert!(config.notes.is_empty());
+}
+
+#[test]
+fn every_key_of_ours_is_understood() {
+    let config = good(
+        r#"
+        [base]
+        memory = "2GiB"
+        [kernel]
+        kernel_path = "vmlinuz"
+        cmdline = ""
+        ramdisk_path = "initrd"
+        modules = ["mod a  b", { path = "initrd", cmdline = "x y" }, "mod"]
+        unpack = "guest"
+        [devices]
+        debug_exit = [0xf4, 0x501]
+        "#,
+    );
+    assert_eq!(config.memory, MemoryConfig::Size(2 << 30));
+    assert_eq!(config.kernel.cmdline.as_deref(), Some(""));
+    assert!(config.kernel.ramdisk.unwrap().path.ends_with("initrd"));
+    let modules = config.kernel.modules.iter();
+    let modules: Vec<_> =
+        modules.map(|m| (m.path.file_name().unwrap(), m.cmdline.as_str())).collect();
+    assert_eq!(
+        modules,
+        [("mod".as_ref(), "a  b"), ("initrd".as_ref(), "x y"), ("mod".as_ref(), "")]
+    );
+    assert_eq!(config.kernel.unpack, Unpack::Guest);
+    assert_eq!(config.devices.debug_exit_ports, Some(vec![Port(0xf4), Port(0x501)]));
+}
+
+#[test]
+fn debug_exit_is_ports_or_a_switch() {
+    let ports = |value: &str| {
+        let text = format!("[kernel]\nkernel_path = \"vmlinuz\"\n[devices]\ndebug_exit = {value}");
+        good(&text).devices.debug_exit_ports
+    };
+    assert_eq!(ports("true"), None);
+    assert_eq!(ports("false"), Some(vec![]));
+    assert_eq!(ports("[]"), Some(vec![]));
+    assert_eq!(ports("0xf4"), Some(vec![Port(0xf4)]));
+    assert_eq!(ports("0xfffc"), Some(vec![Port(0xfffc)]));
+}
+
+/// As axvmconfig 0.1 wants it: every key there, rows as lists.
+#[test]
+fn a_file_of_the_first_generation() {
+    let config = good(
+        r#"
+        [base]
+        id = 3
+        name = "rtos"
+        vm_type = 1
+        cpu_num = 2
+        phys_cpu_ids = [0x0, 0x100]
+        phys_cpu_sets = [0b01, 0b10]
+
+        [kernel]
+        entry_point = 0x8020_0000
+        kernel_path = "vmlinuz"
+        kernel_load_addr = 0x8020_0000
+        bios_path = "bios"
+        bios_load_addr = 0x8000
+        dtb_path = "dtb"
+        dtb_load_addr = 0x8000_0000
+        ramdisk_path = "initrd"
+        ramdisk_load_addr = 0x9000_0000
+        image_location = "fs"
+        memory_regions = [
+            [0x8000_0000, 0x1000_0000, 0x7, 1],
+            [0xFEC0_0000, 0x1000, 0x13, 0], # a device's
+        ]
+
+        [devices]
+        emu_devices = [["plic", 0x0c00_0000, 0x60_0000, 0, 0x30, [2, 0x10]]]
+        passthrough_devices = [["uart", 0x1000_0000, 0x1000_0000, 0x1000, 0x2b]]
+        interrupt_mode = "passthrough"
+        "#,
+    );
+    assert_eq!((config.id, config.name.as_str()), (3, "rtos"));
+    assert_eq!(
+        config.cpus.affinities().collect::<Vec<_>>(),
+        [(0, Some(1), 0), (1, Some(2), 0x100)]
+    );
+    assert_eq!(config.kernel.entry_point, Some(GuestPhysAddr(0x8020_0000)));
+    let load_addr =
+        |image: &Option<crate::vm::config::ImageFile>| image.as_ref().unwrap().load_addr;
+    assert_eq!(load_addr(&config.kernel.bios), Some(GuestPhysAddr(0x8000)));
+    assert_eq!(load_addr(&config.kernel.dtb), Some(GuestPhysAddr(0x8000_0000)));
+    assert_eq!(load_addr(&config.kernel.ramdisk), Some(GuestPhysAddr(0x9000_0000)));
+    let MemoryConfig::Regions(regions) = &config.memory else { panic!("{:?}", config.memory) };
+    let regions: Vec<_> = regions.iter().map(|r| (r.gpa.0, r.size, r.flags)).collect();
+    let device = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::DEVICE;
+    let all = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
+    assert_eq!(regions, [(0x8000_0000, 0x1000_0000, all), (0xfec0_0000, 0x1000, device)]);
+    let [plic] = &config.devices.emulated[..] else { panic!("{:?}", config.devices) };
+    assert_eq!((plic.emu_type, &plic.cfg_list), (EmuDeviceType::PPPTGlobal, &vec![2, 0x10]));
+    let notes =
+        ["guest.toml:22: MapIdentical", "guest.toml:28: device \"uart\"", "guest.toml:29: KVM"];
+    assert_eq!(config.notes.len(), notes.len(), "{:#?}", config.notes);
+    for start in notes {
+        assert!(config.notes.iter().any(|note| note.starts_with(start)), "{:#?}", config.notes);
+    }
+}
+
+/// As axvmconfig 0.2 may have it: tables for rows, short rows, what was added there.
+#[test]
+fn a_file_of_the_second_generation() {
+    let config = good(
+        r#"
+        [base]
+        id = 0
+        name = "linux"
+        vm_type = 1
+        cpu_num = 1
+
+        [kernel]
+        entry_point = 0x8020_0000
+        image_location = "memory"
+        kernel_path = "vmlinuz"
+        kernel_load_addr = 0x8020_0000
+        dtb_load_addr = 0x8000_0000
+        disk_path = "disk.img"
+        memory_regions = [{ gpa = 0x8000_0000, size = 0x800_0000, flags = 0x7, map_type = 2 }]
+
+        [devices]
+        passthrough_devices = [["/"], ["/soc/uart@fe66"]]
+        excluded_devices = [["/timer"], ["/gic@1", "/gic@2"]]
+        passthrough_addresses = [[0x2800_0000, 0x1000]]
+        interrupt_mode = "emu"
+
+        [[devices.emu_devices]]
+        name = "net"
+        base_gpa = 0xa00_0000
+        length = 0x200
+        irq_id = 48
+        emu_type = 0xe2
+        cfg_list = []
+        [[devices.emu_devices]]
+        name = "nothing"
+        base_gpa = 0
+        length = 0
+        irq_id = 0
+        emu_type = 0
+        "#,
+    );
+    assert_eq!(config.id, 0);
+    let kinds: Vec<_> = config.devices.emulated.iter().map(|device| device.emu_type).collect();
+    assert_eq!(kinds, [EmuDeviceType::VirtioNet, EmuDeviceType::Dummy]);
+    let lines: Vec<_> = config.notes.iter().map(|note| note.split(' ').next().unwrap()).collect();
+    let expected = [15, 13, 18, 18, 20, 14].map(|line| format!("guest.toml:{line}:"));
+    let sorted = |mut list: Vec<String>| {
+        list.sort();
+        list
+    };
+    let lines = lines.into_iter().map(str::to_owned).collect();
+    assert_eq!(sorted(lines), sorted(expected.to_vec()), "{:#?}", config.notes);
+}
+
+#[test]
+fn an_empty_list_of_regions_says_nothing_about_memory() {
+    let config =
+        good("[kernel]\nkernel_path = \"vmlinuz\"\nmemory_regions = []\nmemory = 0x100000");
+    assert_eq!(config.memory, MemoryConfig::Size(1 << 20));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_file() {
+    let dir = files();
+    let path = dir.path().join("guest.toml");
+    fs::write(&path, "\u{feff}[kernel]\nkernel_path = \"vmlinuz\"\r\n").unwrap();
+    assert_eq!(load(&path, &[]).unwrap().kernel.image.path, dir.path().join("vmlinuz"));
+    let error = parse("\u{feff}[kernl]", "guest.toml", dir.path()).unwrap_err();
+    assert_eq!(error.problems()[0].column, Some(2));
+}
+
+#[test]
+fn what_init_writes_is_read_and_so_is_every_key_in_its_comments() {
+    for arch in GuestArch::ALL {
+        assert_eq!(GuestArch::from_name(&arch.to_string()), Some(arch));
+        let text = template("vmlinuz", None, arch);
+        let config = good(&text);
+        assert!(config.kernel.cmdline.unwrap().starts_with("console=tty"));
+        let mut commented = 0;
+        let uncommented: Vec<_> = text
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => {
+                    commented += 1;
+                    rest.replace("initrd.img", "initrd")
+                }
+                _ => line.to_owned(),
+            })
+            .collect();
+        assert!(commented >= 8, "{commented}");
+        assert!(good(&uncommented.join("\n")).kernel.ramdisk.is_some());
+    }
+    let odd = template("a \"b\"\\c", Some("initrd"), GuestArch::X86_64);
+    assert!(problem(&odd).contains(r#"a "b"\c: No such file"#));
+}

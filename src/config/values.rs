@@ -1,0 +1,141 @@
+//! The kinds of values that keys have.
+
+use std::path::PathBuf;
+
+use super::{
+    node::{Node, Value},
+    report::Report,
+    schema::{FromNode, Shape, located, unexpected},
+    size,
+    source::At,
+};
+use crate::addrspace::PAGE_SIZE;
+
+/// An integer from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Integer<const MIN: u64 = 0, const MAX: u64 = { u64::MAX }>(pub u64);
+
+impl<const MIN: u64, const MAX: u64> FromNode for Integer<MIN, MAX> {
+    const SHAPE: Shape = Shape::Integer { min: MIN, max: MAX };
+
+    fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
+        let Value::Integer(number) = node.value else {
+            unexpected(Self::SHAPE, node, report);
+            return None;
+        };
+        match u64::try_from(number) {
+            Ok(number) if (MIN..=MAX).contains(&number) => Some(Self(number)),
+            _ => {
+                let found = match number {
+                    i128::MIN | i128::MAX => "one beyond all bounds".into(),
+                    number => number.to_string(),
+                };
+                let message = format!("expected {}, found {found}", Self::SHAPE.describe());
+                report.bad_value(node.place, message);
+                None
+            }
+        }
+    }
+}
+
+/// An amount of guest memory in bytes: whole pages, and not none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromNode for Size {
+    const SHAPE: Shape = Shape::Size;
+
+    fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
+        let bytes = match &node.value {
+            Value::String(text) => size::parse(text),
+            Value::Integer(bytes) if *bytes < 0 => Err("a size is not negative".into()),
+            Value::Integer(bytes) => size::check(u64::try_from(*bytes).ok()),
+            _ => {
+                unexpected(Self::SHAPE, node, report);
+                return None;
+            }
+        };
+        let problem = match bytes {
+            Ok(0) => "no memory at all; a guest needs some".into(),
+            Ok(bytes) if bytes % PAGE_SIZE != 0 => {
+                let message = format!("{bytes} bytes are no whole number of pages of 4096");
+                let problem = report.bad_value(node.place, message);
+                // As for QEMU's -m, people write mere megabytes.
+                match bytes {
+                    ..0x10000 => problem.help(format!("did you mean \"{bytes}M\"?")),
+                    _ => problem.help("write it in units, such as \"64K\", \"512M\" or \"2G\""),
+                }
+                return None;
+            }
+            Ok(bytes) => return Some(Self(bytes)),
+            Err(problem) => problem,
+        };
+        report.bad_value(node.place, problem);
+        None
+    }
+}
+
+impl FromNode for String {
+    const SHAPE: Shape = Shape::String;
+
+    fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
+        match &node.value {
+            Value::String(text) if text.contains('\0') => {
+                report.bad_value(node.place, "a NUL character cannot be told to a guest");
+                None
+            }
+            Value::String(text) => Some(text.clone()),
+            _ => {
+                unexpected(Self::SHAPE, node, report);
+                None
+            }
+        }
+    }
+}
+
+impl FromNode for bool {
+    const SHAPE: Shape = Shape::Boolean;
+
+    fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
+        match node.value {
+            Value::Boolean(flag) => Some(flag),
+            _ => {
+                unexpected(Self::SHAPE, node, report);
+                None
+            }
+        }
+    }
+}
+
+/// The path of a file; relative ones are so to the file that the key stands in, those of the
+/// command line to the working directory.
+impl FromNode for PathBuf {
+    const SHAPE: Shape = Shape::String;
+
+    fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
+        let text = String::from_node(node, report)?;
+        if text.is_empty() {
+            report.bad_value(node.place, "an empty path names no file").help("leave the key out");
+            return None;
+        }
+        Some(report.source_of(node.place).base_dir.join(text))
+    }
+}
+
+/// All elements, or nothing if one of them is wrong.
+impl<T: FromNode> FromNode for Vec<At<T>> {
+    const SHAPE: Shape = Shape::List(&T::SHAPE);
+
+    fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
+        let Value::Array(elements) = &node.value else {
+            unexpected(Self::SHAPE, node, report);
+            return None;
+        };
+        let values: Vec<_> = elements
+            .iter()
+            .enumerate()
+            .map(|(index, element)| report.in_element(index, |report| located(element, report)))
+            .collect();
+        values.into_iter().collect()
+    }
+}
