@@ -85,7 +85,7 @@ fn a_drivers_probe_gets_an_answer_to_every_question() {
     assert_eq!(pc.ask(command::READ_OUTPUT_PORT), [3]);
     pc.command(command::WRITE_RAM);
     assert_eq!(pc.status() & status::COMMAND, status::COMMAND);
-    assert_eq!(pc.tell(&[0x44]), []);
+    assert_eq!(pc.tell(&[0x44]), [0_u8; 0]);
     assert_eq!(pc.ask(command::READ_RAM), [0x44]);
 }
 
@@ -99,7 +99,7 @@ fn the_mouse_port_answers_that_it_is_not_there() {
     // The next answer is not behind the one nobody read.
     assert_eq!(pc.ask(command::AUX_TEST), [AUX_TEST_NO_DEVICE]);
     pc.command(command::AUX_SEND);
-    assert_eq!(pc.tell(&[0xff]), []);
+    assert_eq!(pc.tell(&[0xff]), [0_u8; 0]);
 }
 
 #[test]
