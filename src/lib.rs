@@ -20,6 +20,7 @@
 
 pub mod addr;
 pub mod addrspace;
+pub mod boot;
 pub mod config;
 pub mod devices;
 pub mod hal;

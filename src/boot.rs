@@ -1,0 +1,190 @@
+//! Kernel images: from files to a guest that is ready to run.
+//!
+//! [`BootPlan::prepare`] opens and checks the files, recognises the format from what is in them,
+//! and decides what goes where, without a VM. [`BootPlan::load`] does it, for as many VMs (or
+//! resets of one) as wanted. File contents are mapped, not copied, where pages align.
+//!
+//! Each architecture is a file: its formats, its protocols, its map of low memory. What they share
+//! stands beside them: reading ELF, unpacking, keeping track of who has which memory.
+
+mod cache;
+mod draft;
+mod elf;
+mod error;
+mod file;
+mod space;
+#[cfg(test)]
+mod testing;
+mod unpack;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+use std::{fmt, fs::File, path::PathBuf, sync::Arc};
+
+pub use arch::{Format, Protocol};
+pub use error::{Error, Fault, Role, SpaceError};
+use serde::Serialize;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as arch;
+
+use crate::{
+    addr::{GuestPhysAddr, GuestPhysAddrRange},
+    addrspace::AddrSpace,
+    hal::VCpuSetup,
+    vm::config::KernelConfig,
+};
+
+/// What a stretch of guest-physical memory is, as a kernel is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemKind {
+    Ram,
+    Reserved,
+    /// ACPI tables; RAM once the kernel has read them.
+    Acpi,
+    /// Must be kept over ACPI sleep states.
+    Nvs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MemMapEntry {
+    pub range: GuestPhysAddrRange,
+    pub kind: MemKind,
+}
+
+/// What the machine tells the kernel about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FirmwareInfo {
+    /// ACPI's root pointer.
+    pub rsdp: Option<GuestPhysAddr>,
+    /// Ascending, without overlaps.
+    pub memory_map: Vec<MemMapEntry>,
+}
+
+/// Where the boot processor begins, and in which state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    pub entry: GuestPhysAddr,
+    pub setup: VCpuSetup,
+}
+
+/// A piece of a file and its place in guest memory.
+#[derive(Clone, Debug, Serialize)]
+pub struct Segment {
+    pub what: String,
+    pub gpa: GuestPhysAddr,
+    /// In guest memory, in bytes. What exceeds `file_size` is zero.
+    pub size: u64,
+    pub file_size: u64,
+    #[serde(skip)]
+    file: Arc<File>,
+    #[serde(skip)]
+    offset: u64,
+}
+
+/// Where a file's bytes are in guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Placed {
+    pub gpa: GuestPhysAddr,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// Something that the kernel or the processor is given besides: its name and its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Structure {
+    pub what: &'static str,
+    pub gpa: GuestPhysAddr,
+    /// In bytes; as much as it may come to.
+    pub size: u64,
+}
+
+/// A kernel that was unpacked on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unpacked {
+    pub compression: unpack::Compression,
+    /// In bytes, unpacked.
+    pub size: u64,
+    /// The file that it is kept in; `None`: it is in memory, for this run only.
+    pub cache: Option<PathBuf>,
+    /// Whether it was there already.
+    pub cache_hit: bool,
+}
+
+/// All decisions about how a guest is booted: a plain value, printed by `axvmm check`.
+#[derive(Clone, Debug, Serialize)]
+pub struct BootPlan {
+    pub kernel: PathBuf,
+    pub format: Format,
+    pub protocol: Protocol,
+    pub entry: GuestPhysAddr,
+    /// `None`: the guest gets none, or an empty one where its protocol has no way to say so.
+    pub cmdline: Option<String>,
+    /// Where the initrd's bytes are.
+    pub initrd: Option<Placed>,
+    pub unpacked: Option<Unpacked>,
+    pub segments: Vec<Segment>,
+    pub structures: Vec<Structure>,
+    /// What is done in another way than one may expect, each a sentence for the user.
+    pub notes: Vec<String>,
+    #[serde(skip)]
+    handover: arch::Handover,
+}
+
+impl BootPlan {
+    /// Opens and checks the files and decides on format, protocol and places. `ram` is the guest's
+    /// RAM, each range one area of the address space that [`Self::load`] gets.
+    pub fn prepare(kernel: &KernelConfig, ram: &[GuestPhysAddrRange]) -> Result<Self, Error> {
+        arch::prepare(kernel, ram, cache::Cache::of_user().as_ref())
+    }
+
+    /// Puts everything into `mem`, which must be as [`AddrSpace::map_alloc`] gives it: zero.
+    pub fn load(&self, mem: &AddrSpace, firmware: &FirmwareInfo) -> Result<Entry, Error> {
+        for Segment { gpa, file, offset, file_size, .. } in &self.segments {
+            if *file_size > 0 {
+                mem.map_file(*gpa, file, *offset, *file_size)?;
+            }
+        }
+        let setup = arch::hand_over(self, mem, firmware)?;
+        Ok(Entry { entry: self.entry, setup })
+    }
+}
+
+impl fmt::Display for BootPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "kernel    {}", self.kernel.display())?;
+        writeln!(f, "          {}, entered by {} at {}", self.format, self.protocol, self.entry)?;
+        if let Some(unpacked) = &self.unpacked {
+            writeln!(f, "          {unpacked}")?;
+        }
+        match &self.cmdline {
+            Some(cmdline) => writeln!(f, "cmdline   {cmdline:?}")?,
+            None => writeln!(f, "cmdline   none")?,
+        }
+        for Segment { what, gpa, size, file_size, .. } in &self.segments {
+            write!(f, "loaded    {gpa:>12} {size:>#12x}  {what}", gpa = gpa.to_string())?;
+            match size - file_size {
+                0 => writeln!(f)?,
+                zero => writeln!(f, ", the last {zero:#x} bytes zero")?,
+            }
+        }
+        for Structure { what, gpa, size } in &self.structures {
+            writeln!(f, "written   {gpa:>12} {size:>#12x}  {what}", gpa = gpa.to_string())?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note      {note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Unpacked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "its {} payload unpacked on the host to {} bytes", self.compression, self.size)?;
+        match (&self.cache, self.cache_hit) {
+            (None, _) => write!(f, ", for this run only"),
+            (Some(path), false) => write!(f, ", kept in {}", path.display()),
+            (Some(path), true) => write!(f, " before, in {}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Unpacking a kernel's compressed payload on the host, which is many times faster than in a guest
+//! and need be done only once.
+
+mod formats;
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, BufReader, Read, Write},
+    os::unix::fs::FileExt,
+    sync::Arc,
+};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::Serialize;
+
+use super::{
+    Unpacked,
+    cache::{Cache, Key},
+    error::{Fault, Role},
+    file::ImageSource,
+};
+
+/// How a payload is compressed: what Linux's `scripts/Makefile.lib` knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    Bzip2,
+    Gzip,
+    Lz4,
+    Lzma,
+    Lzo,
+    Xz,
+    Zstd,
+}
+
+impl Compression {
+    /// From a payload's first bytes.
+    pub fn detect(head: &[u8]) -> Option<Self> {
+        const MAGICS: [(&[u8], Compression); 7] = [
+            (b"BZh", Compression::Bzip2),
+            (&[0x1f, 0x8b], Compression::Gzip),
+            (&[0x02, 0x21, 0x4c, 0x18], Compression::Lz4), // the legacy frame
+            (&[0x5d, 0, 0], Compression::Lzma),
+            (&[0x89, b'L', b'Z', b'O'], Compression::Lzo),
+            (&[0xfd, b'7', b'z', b'X', b'Z', 0], Compression::Xz),
+            (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),
+        ];
+        MAGICS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, found)| *found)
+    }
+
+    /// Whether Linux puts the unpacked size behind the compressed data. gzip ends with it anyway.
+    fn has_size_behind(self) -> bool {
+        self != Self::Gzip
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bzip2 => "bzip2",
+            Self::Gzip => "gzip",
+            Self::Lz4 => "LZ4",
+            Self::Lzma => "LZMA",
+            Self::Lzo => "LZO",
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+        })
+    }
+}
+
+/// Where in a file the compressed kernel is.
+#[derive(Clone, Copy, Debug)]
+pub struct Payload {
+    pub offset: u64,
+    /// In bytes, with the unpacked size that stands behind the compressed data.
+    pub len: u64,
+    /// What the payload may come to, in bytes.
+    pub max_size: u64,
+}
+
+/// Unpacks to a file in the cache or in memory; one that is in the cache already is used.
+pub fn unpack(
+    source: &ImageSource,
+    payload: Payload,
+    cache: Option<&Cache>,
+) -> Result<(ImageSource, Unpacked), Fault> {
+    let (compression, size) = examine(source, payload)?;
+    let unpacked = |cache, cache_hit| Unpacked { compression, size, cache, cache_hit };
+    let image =
+        |file, path| ImageSource { role: Role::Kernel, path, file: Arc::new(file), len: size };
+
+    let cached = cache.zip(Key::of(source, payload.offset, size));
+    if let Some((cache, key)) = &cached {
+        if let Some(file) = cache.get(key) {
+            let path = cache.path(key);
+            return Ok((image(file, path.clone()), unpacked(Some(path), true)));
+        }
+        match cache.create(key) {
+            Ok(entry) => match decompress(source, payload, compression, size, entry.file()) {
+                Ok(()) => match entry.keep() {
+                    Ok(file) => {
+                        let path = cache.path(key);
+                        return Ok((image(file, path.clone()), unpacked(Some(path), false)));
+                    }
+                    Err(error) => log::debug!("Kernel cache: {error}"),
+                },
+                Err(Failure::Payload(problem)) => return Err(fault(compression, problem)),
+                Err(Failure::Write(error)) => log::debug!("Kernel cache: {error}"),
+            },
+            Err(error) => log::debug!("Kernel cache: {error}"),
+        }
+    }
+    // No cache, or one that cannot be written: memory will do.
+    let in_memory = || -> Result<File, Failure> {
+        let file = File::from(
+            memfd_create("kernel", MFdFlags::MFD_CLOEXEC)
+                .map_err(|errno| Failure::Write(errno.into()))?,
+        );
+        decompress(source, payload, compression, size, &file)?;
+        Ok(file)
+    };
+    match in_memory() {
+        Ok(file) => Ok((image(file, source.path.clone()), unpacked(None, false))),
+        Err(Failure::Payload(problem)) => Err(fault(compression, problem)),
+        Err(Failure::Write(error)) => {
+            Err(fault(compression, format!("there is no memory to unpack it to: {error}")))
+        }
+    }
+}
+
+fn fault(compression: Compression, problem: String) -> Fault {
+    Fault::new(format!("the {compression} payload"), problem)
+}
+
+/// How a payload is compressed and how many bytes it says that it comes to.
+fn examine(source: &ImageSource, payload: Payload) -> Result<(Compression, u64), Fault> {
+    let Payload { offset, len, max_size } = payload;
+    let unreadable = |error: super::Error| Fault::new("payload_offset", error.to_string());
+    if len < 8 {
+        return Err(Fault::new("payload_length", format!("{len} bytes are no compressed kernel")));
+    }
+    let head = source.read(offset, 6, "payload_offset").map_err(unreadable)?;
+    let tail = source.read(offset + len - 4, 4, "payload_length").map_err(unreadable)?;
+    let compression = Compression::detect(&head).ok_or_else(|| {
+        Fault::new("payload_offset", format!("{head:02x?} begin no known compressed data"))
+    })?;
+    let size = tail.iter().rev().fold(0, |size, byte| size << 8 | u64::from(*byte));
+    if size == 0 || size > max_size {
+        let problem =
+            format!("its unpacked size, {size:#x}, must be from 1 to init_size, {max_size:#x}");
+        return Err(fault(compression, problem));
+    }
+    Ok((compression, size))
+}
+
+/// Why nothing was unpacked: the data's doing, or that of the place it goes to.
+#[derive(Debug)]
+enum Failure {
+    Payload(String),
+    Write(io::Error),
+}
+
+fn decompress(
+    source: &ImageSource,
+    payload: Payload,
+    compression: Compression,
+    size: u64,
+    to: &File,
+) -> Result<(), Failure> {
+    let behind = if compression.has_size_behind() { 4 } else { 0 };
+    let section = Section {
+        file: &source.file,
+        at: payload.offset,
+        end: payload.offset + payload.len - behind,
+    };
+    let mut out = Exactly { to, left: size, write_error: None };
+    let done = formats::decompress(
+        compression,
+        BufReader::with_capacity(1 << 18, section),
+        size,
+        &mut out,
+    );
+    if let Some(error) = out.write_error {
+        return Err(Failure::Write(error));
+    }
+    done.map_err(|error| Failure::Payload(format!("it is damaged: {error}")))?;
+    match out.left {
+        0 => Ok(()),
+        left => Err(Failure::Payload(format!("it says {size} bytes and ends {left} before that"))),
+    }
+}
+
+/// A part of a file.
+struct Section<'a> {
+    file: &'a File,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Section<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let want = buffer.len().min(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
+        let got = self.file.read_at(&mut buffer[..want], self.at)?;
+        self.at += got as u64;
+        Ok(got)
+    }
+}
+
+/// Takes so many bytes and not one more, whatever the compressed data holds.
+struct Exactly<'a> {
+    to: &'a File,
+    left: u64,
+    /// Kept apart, to tell a full disk from damaged data.
+    write_error: Option<io::Error>,
+}
+
+impl Write for Exactly<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.left {
+            return Err(io::Error::other("it holds more bytes than it says"));
+        }
+        match (&mut &*self.to).write_all(bytes) {
+            Ok(()) => {
+                self.left -= bytes.len() as u64;
+                Ok(bytes.len())
+            }
+            Err(error) => {
+                let told = io::Error::new(error.kind(), error.to_string());
+                self.write_error = Some(error);
+                Err(told)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! Valid images with random damage: an answer, in bounded time, whatever it is.
+
+use super::good_images::multiboot_header;
+use crate::boot::testing::*;
+
+/// xorshift64*: the same damage in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    /// A few bytes, words or lengths that are not what they were.
+    fn damage(&mut self, image: &[u8], headers: usize) -> Vec<u8> {
+        let mut image = image.to_vec();
+        for _ in 0..1 + self.below(4) {
+            // Headers are where decisions are made.
+            let limit = if self.below(4) > 0 { headers.min(image.len()) } else { image.len() };
+            let at = self.below(limit);
+            let extreme = [0, 1, 0x7fff_ffff, 0x8000_0000, u64::MAX, u64::MAX - 0xfff];
+            match self.below(4) {
+                0 => image[at] ^= 1 << self.below(8),
+                1 => image[at] = self.next() as u8,
+                2 => {
+                    let value = extreme[self.below(extreme.len())].to_le_bytes();
+                    let len = [2, 4, 8][self.below(3)].min(image.len() - at);
+                    put(&mut image, at, &value[..len]);
+                }
+                _ if self.below(8) == 0 => image.truncate(at.max(1)),
+                _ => image[at] = image[at].wrapping_add(1),
+            }
+        }
+        image
+    }
+}
+
+#[test]
+fn damaged_images_are_loaded_or_refused() {
+    let code = [multiboot_header(3, &[]), vec![0x90; 64]].concat();
+    let addresses = [0x20_0000, 0x20_0000, 0, 0, 0x20_0020];
+    let small = elf64(0x100_0000, &[Part::load(0x100_0000, &[0xcc; 3000], 64)]);
+    let note = Part::note(xen_note(18, &0x10_0000u64.to_le_bytes()));
+    let images = [
+        (elf64(0x10_0000, &[Part::load(0x10_0000, &[0x90; 64], 64), note]), 256),
+        (elf32(0x10_0010, 0x10_0000, &code), 128),
+        (multiboot_header(1 << 16, &addresses), 32),
+        (bzimage(b""), 0x270),
+        (bzimage(&lz4(&small)), 0x270),
+        (bzimage(&gzip(&small)), 0x270),
+        (bzimage(&zstd(&small)), 0x270),
+    ];
+    let mut random = Random(0x5eed);
+    let mut bench = Bench::new(b"x").cmdline("quiet").initrd(b"initrd");
+    let (mut booted, mut refused) = (0, 0);
+    for round in 0..4000 {
+        let (image, headers) = &images[round % images.len()];
+        let mut headers = *headers;
+        let mut image = image.clone();
+        if round % 3 == 0 && image.len() > 0x2000 {
+            headers = image.len(); // the payload is damaged too
+        }
+        image = random.damage(&image, headers);
+        let path = bench.file("kernel", &image);
+        bench.config.image.path = path;
+        match bench.prepare() {
+            Ok(plan) => {
+                booted += 1;
+                if round % 16 == 0 {
+                    plan.load(&memory(), &firmware()).unwrap();
+                }
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(booted > 100 && refused > 100, "{booted} booted, {refused} refused: no test");
+}
