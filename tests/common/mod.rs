@@ -1,0 +1,198 @@
+//! What the whole-program tests share: running axvmm as a user does, and waiting for what it says.
+#![allow(dead_code)] // each test program uses a part
+
+use std::{
+    env,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Condvar, Mutex, Once},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Nothing that is waited for takes this long, even on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The top of the source tree, or the working directory where a test program is run by itself.
+pub fn root() -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if source.join("configs").is_dir() { source.to_owned() } else { ".".into() }
+}
+
+/// The program under test: what cargo built, or what `AXVMM` names.
+pub fn axvmm() -> Command {
+    let built = Path::new(env!("CARGO_BIN_EXE_axvmm"));
+    let program = match env::var_os("AXVMM") {
+        Some(program) => program,
+        None if built.exists() => built.into(),
+        None => "axvmm".into(),
+    };
+    let mut command = Command::new(program);
+    command.current_dir(root()).stdin(Stdio::null()).env("NO_COLOR", "1");
+    command
+}
+
+/// A tiny guest by its file name, e.g. `hello-x86_64.elf`; builds them all if need be.
+pub fn guest(file: &str) -> PathBuf {
+    static BUILD: Once = Once::new();
+    BUILD.call_once(|| {
+        let script = root().join("resources/guests/build");
+        if script.exists() {
+            let status = Command::new(script).arg("x86_64").status().expect("run the script");
+            assert!(status.success(), "resources/guests/build failed");
+        }
+    });
+    let path = root().join("configs/guests").join(file);
+    assert!(path.exists(), "{} is not there", path.display());
+    path
+}
+
+/// `axvmm run -k GUEST -c CMDLINE`.
+pub fn run_guest(file: &str, cmdline: &str) -> Command {
+    let mut command = axvmm();
+    command.args(["run", "-k"]).arg(guest(file)).args(["-m", "16M", "-c", cmdline]);
+    command
+}
+
+/// How a program ended, and all that it said.
+#[derive(Debug)]
+pub struct Finished {
+    /// The exit status, or 128 and the signal's number.
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Finished {
+    #[track_caller]
+    pub fn assert(&self, status: i32, stdout: &str) -> &Self {
+        assert_eq!(self.status, status, "{self:#?}");
+        assert!(self.stdout.contains(stdout), "no {stdout:?} in {self:#?}");
+        self
+    }
+
+    /// The error output has all of these.
+    #[track_caller]
+    pub fn assert_tells(&self, parts: &[&str]) -> &Self {
+        for part in parts {
+            assert!(self.stderr.contains(part), "no {part:?} in {self:#?}");
+        }
+        assert!(!self.stderr.contains("panicked"), "{self:#?}");
+        self
+    }
+}
+
+type Heard = Arc<(Mutex<Vec<u8>>, Condvar)>;
+
+/// A program that runs. Dropping it ends it.
+pub struct Running {
+    child: Child,
+    stdout: Heard,
+    stderr: Heard,
+    readers: Vec<thread::JoinHandle<()>>,
+    started: Instant,
+}
+
+/// Runs to the end.
+#[track_caller]
+pub fn run(command: &mut Command) -> Finished {
+    start(command).finish()
+}
+
+/// Starts a program whose output is kept; stdin is as the caller has set it.
+#[track_caller]
+pub fn start(command: &mut Command) -> Running {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let started = Instant::now();
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let (stdout, out) = listen(child.stdout.take().unwrap());
+    let (stderr, err) = listen(child.stderr.take().unwrap());
+    Running { child, stdout, stderr, readers: vec![out, err], started }
+}
+
+fn listen(mut from: impl Read + Send + 'static) -> (Heard, thread::JoinHandle<()>) {
+    let heard = Heard::default();
+    let shared = heard.clone();
+    let reader = thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(n @ 1..) = from.read(&mut buffer) {
+            shared.0.lock().unwrap().extend(&buffer[..n]);
+            shared.1.notify_all();
+        }
+    });
+    (heard, reader)
+}
+
+fn text(heard: &Heard) -> String {
+    String::from_utf8_lossy(&heard.0.lock().unwrap()).into_owned()
+}
+
+impl Running {
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Waits until the program has printed this.
+    #[track_caller]
+    pub fn wait_for(&self, wanted: &str) {
+        let has = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).contains(wanted);
+        let held = self.stdout.0.lock().unwrap();
+        let (held, timeout) =
+            self.stdout.1.wait_timeout_while(held, LIMIT, |bytes| !has(bytes)).unwrap();
+        drop(held);
+        assert!(
+            !timeout.timed_out(),
+            "never printed {wanted:?}\nstdout: {}\nstderr: {}",
+            text(&self.stdout),
+            text(&self.stderr)
+        );
+    }
+
+    /// Types; the program's stdin must be a pipe.
+    #[track_caller]
+    pub fn type_in(&mut self, keys: &str) {
+        self.child.stdin.as_mut().expect("a pipe").write_all(keys.as_bytes()).unwrap();
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub fn finish(mut self) -> Finished {
+        use std::os::unix::process::ExitStatusExt;
+        drop(self.child.stdin.take());
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(
+                self.started.elapsed() < LIMIT,
+                "never ended\nstdout: {}\nstderr: {}",
+                text(&self.stdout),
+                text(&self.stderr)
+            );
+            thread::sleep(Duration::from_millis(1));
+        };
+        let took = self.started.elapsed();
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        Finished {
+            status: status.code().or(status.signal().map(|signal| 128 + signal)).unwrap(),
+            stdout: text(&self.stdout),
+            stderr: text(&self.stderr),
+            took,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
