@@ -26,3 +26,15 @@ load_arch() {
     # shellcheck source=arch/x86_64.sh
     . "$hosts_dir/arch/$1.sh"
 }
+
+# How Rust programs are built so that they run in a bare initramfs: with all that they need inside, at fixed addresses.
+readonly static_flags='-C target-feature=+crt-static -C relocation-model=static'
+
+# build_axvmm TARGET: builds the release binary for a Rust target, and sets `axvmm` to it.
+build_axvmm() {
+    local quiet=()
+    [ -t 2 ] || quiet=(--quiet)
+    (cd "$repo" && RUSTFLAGS=$static_flags cargo build "${quiet[@]}" --release --bin axvmm --target "$1" >&2) ||
+        die "axvmm was not built"
+    axvmm=${CARGO_TARGET_DIR:-$repo/target}/$1/release/axvmm
+}
