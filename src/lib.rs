@@ -25,6 +25,7 @@ pub mod config;
 pub mod devices;
 pub mod hal;
 pub mod kvm;
+pub mod machine;
 pub mod ratelimit;
 pub mod scripted;
 pub mod vcpu;

@@ -1,0 +1,79 @@
+//! What is wrong with a machine, and who has to act.
+
+use std::io;
+
+use super::plan::Model;
+use crate::{
+    addr::GuestPhysAddr,
+    addrspace, boot,
+    devices::BusError,
+    hal::{HalError, HalErrorKind},
+    vm,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "{bytes} bytes of memory cannot be had: give a multiple of 4 KiB, more than 0, that ends \
+         below 2^64"
+    )]
+    MemorySize { bytes: u64 },
+    #[error(
+        "The memory region at {gpa} of {size:#x} bytes must begin at a multiple of 4 KiB, have a \
+         size that is one and more than 0, and end below 2^64; correct memory_regions"
+    )]
+    MemoryRegion { gpa: GuestPhysAddr, size: u64 },
+    #[error("The guest has no memory: give it memory = \"512M\", or memory_regions")]
+    NoMemory,
+    #[error("The guest has no vCPU: cpu_num must be 1 or more")]
+    NoCpu,
+    #[error(transparent)]
+    Overlap(#[from] BusError),
+    #[error("Emulated device {name:?} at {at}: {problem}")]
+    Device { name: String, at: GuestPhysAddr, problem: String },
+    #[error("The firmware tables for {cpus} vCPUs have {size} bytes, and {room} is all the room")]
+    TablesTooLarge { cpus: usize, size: u64, room: u64 },
+    #[error("The plan has no {model}, without which this board cannot be built")]
+    NoDevice { model: Model },
+    #[error("This host cannot give a device its eventfd: {0}")]
+    EventFd(io::Error),
+    #[error(transparent)]
+    Boot(#[from] boot::Error),
+    #[error(transparent)]
+    Memory(#[from] addrspace::Error),
+    #[error(transparent)]
+    Vm(#[from] vm::Error),
+    #[error(transparent)]
+    Hal(#[from] HalError),
+}
+
+/// Who has to act so that an error goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The configuration, or a file that it names.
+    Configuration,
+    /// The host lacks something.
+    Host,
+    /// A call failed that should not have.
+    Failure,
+}
+
+impl Error {
+    /// Who has to act.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Hal(error)
+            | Self::Memory(addrspace::Error::Hal(error))
+            | Self::Vm(
+                vm::Error::Hal(error) | vm::Error::AddrSpace(addrspace::Error::Hal(error)),
+            ) => match error.kind {
+                HalErrorKind::HostCannot => Blame::Host,
+                HalErrorKind::Failed => Blame::Failure,
+            },
+            Self::EventFd(_) | Self::Memory(addrspace::Error::NoMemory { .. }) => Blame::Host,
+            Self::Vm(vm::Error::Affinity { .. } | vm::Error::Overlap(_)) => Blame::Configuration,
+            Self::Vm(_) | Self::Memory(_) => Blame::Failure,
+            _ => Blame::Configuration,
+        }
+    }
+}

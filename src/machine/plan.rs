@@ -1,0 +1,242 @@
+//! All that is decided about a machine before there is one.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::{Error, board};
+use crate::{
+    addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags, PortRange},
+    boot::{BootPlan, FirmwareInfo},
+    devices::BusError,
+    hal::VMId,
+    vm::config::{AxVMConfig, CpuConfig},
+};
+
+/// A machine as it will be: what `axvmm check` prints, and all that building one needs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    pub id: VMId,
+    pub name: String,
+    pub arch: &'static str,
+    pub cpus: CpuConfig,
+    pub ram: Vec<RamArea>,
+    /// Ascending by bus and address; those that the host kernel emulates are among them.
+    pub devices: Vec<DevicePlan>,
+    pub boot: BootPlan,
+    /// What the kernel is told about the machine.
+    pub firmware: FirmwareInfo,
+    pub tables: Vec<FirmwareTable>,
+    /// What was asked for and is done in another way here, each a sentence for the user. The boot
+    /// plan has its own.
+    pub notes: Vec<String>,
+}
+
+/// An area of guest memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RamArea {
+    pub gpa: GuestPhysAddr,
+    /// In bytes.
+    pub size: u64,
+    #[serde(serialize_with = "as_text")]
+    pub flags: MappingFlags,
+}
+
+impl RamArea {
+    /// Its addresses.
+    pub fn range(&self) -> Result<GuestPhysAddrRange, Error> {
+        GuestPhysAddrRange::new(self.gpa, self.size)
+            .ok_or(Error::MemoryRegion { gpa: self.gpa, size: self.size })
+    }
+}
+
+/// A device and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DevicePlan {
+    pub name: String,
+    pub model: Model,
+    #[serde(flatten)]
+    pub window: Window,
+    /// The line it drives, counted as `irq_id` is: a GSI on x86_64.
+    pub irq: Option<u32>,
+}
+
+/// What kind of device stands in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Model {
+    Uart16550,
+    I8042Data,
+    I8042Command,
+    Cmos,
+    AcpiSleep,
+    Pm1Control,
+    ResetControl,
+    Pvpanic,
+    DebugConsole,
+    PostCode,
+    DebugExit,
+    /// Emulated by the host kernel, or reserved for it.
+    HostKernel,
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Uart16550 => "16550 serial port",
+            Self::I8042Data => "keyboard controller (data)",
+            Self::I8042Command => "keyboard controller (command)",
+            Self::Cmos => "real-time clock and CMOS RAM",
+            Self::AcpiSleep => "powers off (ACPI sleep registers)",
+            Self::Pm1Control => "powers off (PM1 control register)",
+            Self::ResetControl => "resets",
+            Self::Pvpanic => "tells of a kernel panic",
+            Self::DebugConsole => "prints what is written",
+            Self::PostCode => "keeps the last code",
+            Self::DebugExit => "writing v ends with status 2v+1",
+            Self::HostKernel => "in the host kernel",
+        })
+    }
+}
+
+/// The addresses that a device answers at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "bus", rename_all = "lowercase")]
+pub enum Window {
+    Port(PortRange),
+    Mmio(GuestPhysAddrRange),
+}
+
+impl Window {
+    fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Port(a), Self::Port(b)) => a.overlaps(b),
+            (Self::Mmio(a), Self::Mmio(b)) => a.overlaps(b),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(ports) if ports.len() == 1 => write!(f, "port {:#x}", ports.first().0),
+            Self::Port(ports) => write!(f, "ports {ports}"),
+            Self::Mmio(range) => write!(f, "{range}"),
+        }
+    }
+}
+
+/// A table that firmware would leave in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FirmwareTable {
+    pub name: &'static str,
+    pub gpa: GuestPhysAddr,
+    /// In bytes.
+    pub size: u64,
+    #[serde(skip)]
+    bytes: Vec<u8>,
+}
+
+impl FirmwareTable {
+    pub(super) fn new(name: &'static str, gpa: GuestPhysAddr, bytes: Vec<u8>) -> Self {
+        Self { name, gpa, size: bytes.len() as u64, bytes }
+    }
+
+    /// The table itself.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// What a board has told about itself, beside its devices.
+pub(super) struct Firmware {
+    pub info: FirmwareInfo,
+    pub tables: Vec<FirmwareTable>,
+}
+
+impl Plan {
+    /// Decides on everything: opens the kernel and what goes with it, touches no hardware.
+    pub fn new(config: &AxVMConfig) -> Result<Self, Error> {
+        if config.cpus.num == 0 {
+            return Err(Error::NoCpu);
+        }
+        let mut notes = config.notes.clone();
+        let ram = board::ram(&config.memory)?;
+        let ranges = ram.iter().map(RamArea::range).collect::<Result<Vec<_>, _>>()?;
+        let devices = board::devices(&config.devices, &mut notes)?;
+        check_overlaps(&ranges, &devices)?;
+        let cpus = board::cpus(&config.cpus, &mut notes);
+        let boot = BootPlan::prepare(&config.kernel, &ranges)?;
+        let Firmware { info, tables } = board::firmware(cpus.num, &ranges, &devices, &mut notes)?;
+        Ok(Self {
+            id: config.id,
+            name: config.name.clone(),
+            arch: board::ARCH,
+            cpus,
+            ram,
+            devices,
+            boot,
+            firmware: info,
+            tables,
+            notes,
+        })
+    }
+
+    /// All that the user should be told at the start.
+    pub fn all_notes(&self) -> impl Iterator<Item = &str> {
+        self.notes.iter().chain(&self.boot.notes).map(String::as_str)
+    }
+
+    /// The device of this model, if the board has one: the first of several.
+    pub fn device(&self, model: Model) -> Option<&DevicePlan> {
+        self.devices.iter().find(|device| device.model == model)
+    }
+}
+
+/// No two things at the same addresses.
+fn check_overlaps(ram: &[GuestPhysAddrRange], devices: &[DevicePlan]) -> Result<(), BusError> {
+    let memory = ram.iter().map(|range| ("guest memory", Window::Mmio(*range)));
+    let windows = devices.iter().map(|device| (device.name.as_str(), device.window));
+    let all: Vec<_> = memory.chain(windows).collect();
+    for (i, (new, window)) in all.iter().enumerate() {
+        if let Some((old, at)) = all[..i].iter().find(|(_, other)| other.overlaps(window)) {
+            return Err(BusError {
+                new: (*new).to_owned(),
+                new_range: window.to_string(),
+                old: (*old).to_owned(),
+                old_range: at.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.cpus.num == 1 { "" } else { "s" };
+        writeln!(f, "machine   {}: {}, {} vCPU{plural}", self.name, self.arch, self.cpus.num)?;
+        for RamArea { gpa, size, flags } in &self.ram {
+            let gpa = gpa.to_string();
+            writeln!(f, "memory    {gpa:>12} {size:>#12x}  {flags}, {} MiB", size >> 20)?;
+        }
+        for DevicePlan { name, model, window, irq } in &self.devices {
+            let window = window.to_string();
+            let irq = irq.map_or(String::new(), |irq| format!(", interrupt {irq}"));
+            writeln!(f, "device    {window:>22}  {name}: {model}{irq}")?;
+        }
+        for FirmwareTable { name, gpa, size, .. } in &self.tables {
+            let gpa = gpa.to_string();
+            writeln!(f, "table     {gpa:>12} {size:>#12x}  {name}")?;
+        }
+        write!(f, "{}", self.boot)?;
+        for note in &self.notes {
+            writeln!(f, "note      {note}")?;
+        }
+        Ok(())
+    }
+}

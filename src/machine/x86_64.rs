@@ -1,0 +1,209 @@
+//! The x86_64 board: a PC without its past. Serial port, keyboard controller and clock stand where
+//! a PC has them; timers, interrupt controllers and APICs are the host kernel's.
+//!
+//! ```text
+//! 0x1_0000_0000 and up   RAM, what does not fit below the hole
+//! 0xfff0_0000            firmware's place: no firmware, kept free for the host kernel's helpers
+//! 0xfee0_0000            local APICs      \
+//! 0xfec0_0000            IOAPIC            } in the host kernel
+//! 0xc000_0000            the hole: devices
+//! 0x0010_0000            RAM
+//! 0x000e_0000            ACPI tables, told as reserved
+//! 0x0009_fc00            where a PC has its display; not told as RAM
+//! 0x0000_0000            RAM
+//! ```
+
+mod acpi;
+mod make;
+mod requests;
+
+pub use make::{make_devices, speed_up};
+
+use super::{
+    Error,
+    plan::{DevicePlan, Firmware, Model, RamArea, Window},
+};
+use crate::{
+    addr::{
+        AddrRange, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags, Port,
+        PortRange,
+    },
+    boot::{FirmwareInfo, MemKind, MemMapEntry},
+    devices::debug_exit,
+    vm::config::{CpuConfig, DevicesConfig, MemoryConfig},
+};
+
+pub const ARCH: &str = "x86_64";
+
+/// Where RAM ends below 4 GiB, and where it goes on.
+const HOLE: u64 = 0xc000_0000;
+const HIGH_RAM: u64 = 0x1_0000_0000;
+
+/// From here to 1 MiB is no RAM as far as a kernel is told: a PC's extended BIOS data area, display
+/// and firmware.
+const LEGACY_HOLE: u64 = 0x9_fc00;
+/// The part of it that ACPI tables are in (ACPI 6.5, 5.2.5.1: where the RSDP is looked for).
+const TABLES: u64 = 0xe_0000;
+const ONE_MIB: u64 = 0x10_0000;
+
+pub const COM1: Port = Port(0x3f8);
+const COM1_IRQ: u32 = 4;
+const KEYBOARD_IRQ: u32 = 1;
+/// Where test kernels expect `isa-debug-exit`.
+const DEBUG_EXIT: [Port; 2] = [Port(0xf4), Port(0x501)];
+
+const IOAPIC: u64 = 0xfec0_0000;
+const LOCAL_APIC: u64 = 0xfee0_0000;
+
+/// What the host kernel answers itself; no window of ours may be there.
+const HOST_KERNEL_PORTS: [(&str, u16, u16); 5] = [
+    ("pic-1", 0x20, 2),
+    ("pit", 0x40, 4),
+    ("system-control", 0x61, 1),
+    ("pic-2", 0xa0, 2),
+    ("elcr", 0x4d0, 2),
+];
+const HOST_KERNEL_MMIO: [(&str, u64, u64); 3] = [
+    ("ioapic", IOAPIC, 0x1000),
+    ("local-apic", LOCAL_APIC, 0x1000),
+    ("host-reserved", 0xfff0_0000, 0x10_0000),
+];
+
+/// The board's own devices: name, model, first port, how many, interrupt.
+const PORT_DEVICES: [(&str, Model, u16, u16, Option<u32>); 10] = [
+    ("i8042-data", Model::I8042Data, 0x60, 1, Some(KEYBOARD_IRQ)),
+    ("i8042-command", Model::I8042Command, 0x64, 1, None),
+    ("cmos", Model::Cmos, 0x70, 2, None),
+    ("post-code", Model::PostCode, 0x80, 1, None),
+    ("debug-console", Model::DebugConsole, 0xe9, 1, None),
+    ("com1", Model::Uart16550, COM1.0, 8, Some(COM1_IRQ)),
+    ("pvpanic", Model::Pvpanic, 0x505, 1, None),
+    ("acpi-sleep", Model::AcpiSleep, 0x600, 2, None),
+    ("pm1-control", Model::Pm1Control, 0x604, 2, None),
+    ("reset-control", Model::ResetControl, 0xcf9, 1, None),
+];
+
+/// The guest's RAM: what fits below the hole, the rest above; or just what was asked for.
+pub fn ram(memory: &MemoryConfig) -> Result<Vec<RamArea>, Error> {
+    const PAGE: u64 = crate::addrspace::PAGE_SIZE;
+    let all = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
+    match memory {
+        MemoryConfig::Size(bytes) => {
+            let high = bytes.saturating_sub(HOLE);
+            let fits = HIGH_RAM.checked_add(high).is_some();
+            if *bytes == 0 || bytes % PAGE != 0 || !fits {
+                return Err(Error::MemorySize { bytes: *bytes });
+            }
+            let low = RamArea { gpa: GuestPhysAddr(0), size: (*bytes).min(HOLE), flags: all };
+            let high = RamArea { gpa: GuestPhysAddr(HIGH_RAM), size: high, flags: all };
+            Ok([low, high].into_iter().filter(|area| area.size > 0).collect())
+        }
+        MemoryConfig::Regions(regions) => {
+            if regions.is_empty() {
+                return Err(Error::NoMemory);
+            }
+            for region in regions {
+                let whole = region.gpa.0 % PAGE == 0 && region.size % PAGE == 0;
+                if !whole || GuestPhysAddrRange::new(region.gpa, region.size).is_none() {
+                    return Err(Error::MemoryRegion { gpa: region.gpa, size: region.size });
+                }
+            }
+            let area = |region: &crate::vm::config::MemoryRegion| RamArea {
+                gpa: region.gpa,
+                size: region.size,
+                flags: region.flags,
+            };
+            Ok(regions.iter().map(area).collect())
+        }
+    }
+}
+
+/// The vCPUs; their APIC ids are their numbers.
+pub fn cpus(asked: &CpuConfig, notes: &mut Vec<String>) -> CpuConfig {
+    let mut cpus = asked.clone();
+    if cpus.affinities().any(|(id, _, phys_id)| id != phys_id) {
+        notes.push(format!(
+            "phys_cpu_ids {:x?}: on x86_64 the APIC ids are the vCPUs' numbers, 0 to {}",
+            cpus.phys_cpu_ids,
+            cpus.num - 1
+        ));
+    }
+    cpus.phys_cpu_ids.clear();
+    cpus
+}
+
+/// All devices, in the order of their addresses.
+pub fn devices(asked: &DevicesConfig, notes: &mut Vec<String>) -> Result<Vec<DevicePlan>, Error> {
+    let mut devices = Vec::new();
+    let mut add = |name: &str, model, window, irq| {
+        devices.push(DevicePlan { name: name.to_owned(), model, window, irq });
+    };
+    for (name, model, first, count, irq) in PORT_DEVICES {
+        add(name, model, Window::Port(ports(name, first, count)?), irq);
+    }
+    for port in asked.debug_exit_ports.as_deref().unwrap_or(&DEBUG_EXIT) {
+        let window = ports("debug-exit", port.0, debug_exit::PORTS)?;
+        add("debug-exit", Model::DebugExit, Window::Port(window), None);
+    }
+    for (name, first, count) in HOST_KERNEL_PORTS {
+        add(name, Model::HostKernel, Window::Port(ports(name, first, count)?), None);
+    }
+    for (name, first, size) in HOST_KERNEL_MMIO {
+        let range = RamArea { gpa: GuestPhysAddr(first), size, flags: MappingFlags::DEVICE };
+        add(name, Model::HostKernel, Window::Mmio(range.range()?), None);
+    }
+    devices.sort_by_key(|device| match device.window {
+        Window::Port(ports) => (0, u64::from(ports.first().0)),
+        Window::Mmio(range) => (1, range.first().0),
+    });
+    requests::check(&asked.emulated, &devices, notes)?;
+    Ok(devices)
+}
+
+fn ports(name: &str, first: u16, count: u16) -> Result<PortRange, Error> {
+    PortRange::new(Port(first), count).ok_or_else(|| Error::Device {
+        name: name.to_owned(),
+        at: GuestPhysAddr(first.into()),
+        problem: format!("its {count} ports must end at 0xffff or below"),
+    })
+}
+
+/// What the kernel is told: the memory map, and ACPI where there is RAM to put it.
+pub fn firmware(
+    cpus: usize,
+    ram: &[GuestPhysAddrRange],
+    devices: &[DevicePlan],
+    notes: &mut Vec<String>,
+) -> Result<Firmware, Error> {
+    let place = AddrRange::inclusive(GuestPhysAddr(TABLES), GuestPhysAddr(ONE_MIB - 1));
+    let place = place
+        .filter(|place| ram.iter().any(|r| r.contains(place.first()) && r.contains(place.last())));
+    let mut memory_map: Vec<_> = ram.iter().flat_map(told_as_ram).collect();
+    let mut tables = Vec::new();
+    match place {
+        Some(place) => {
+            tables = acpi::tables(cpus, devices, place)?;
+            memory_map.push(MemMapEntry { range: place, kind: MemKind::Reserved });
+        }
+        None => notes.push(format!(
+            "no ACPI tables: the guest has no memory at {TABLES:#x}-{:#x} to put them in",
+            ONE_MIB - 1
+        )),
+    }
+    memory_map.sort_by_key(|entry| entry.range.first());
+    let rsdp = tables.first().map(|table| table.gpa);
+    Ok(Firmware { info: FirmwareInfo { rsdp, memory_map }, tables })
+}
+
+/// The parts of an area below and above the legacy hole.
+fn told_as_ram(area: &GuestPhysAddrRange) -> Vec<MemMapEntry> {
+    let (first, last) = (area.first().0, area.last().0);
+    [(first, last.min(LEGACY_HOLE - 1)), (first.max(ONE_MIB), last)]
+        .into_iter()
+        .filter_map(|(first, last)| AddrRange::inclusive(GuestPhysAddr(first), GuestPhysAddr(last)))
+        .map(|range| MemMapEntry { range, kind: MemKind::Ram })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! The DSDT: the devices by name, each with its ports and interrupt, and how to power off.
+
+use acpi_tables::{
+    Aml,
+    aml::{Device, EISAName, IO, Interrupt, Name, Package, ResourceTemplate, Scope},
+    sdt::Sdt,
+};
+
+use super::{DESCRIBE_KEYBOARD, DESCRIBE_RTC, OEM_ID, OEM_REVISION, OEM_TABLE_ID};
+use crate::{
+    addr::{DeviceAddrRange, PortRange},
+    devices::acpi_power::SLP_TYP_S5,
+    machine::plan::{DevicePlan, Model, Window},
+};
+
+/// A device's identification.
+enum Hid {
+    Eisa(&'static str),
+    Text(&'static str),
+}
+
+/// What a kernel is told of: path, identification, and which models' windows belong to it.
+const DESCRIBED: [(&str, Hid, &[Model]); 4] = [
+    ("COM1", Hid::Eisa("PNP0501"), &[Model::Uart16550]),
+    ("KBD_", Hid::Eisa("PNP0303"), &[Model::I8042Data, Model::I8042Command]),
+    ("RTC_", Hid::Eisa("PNP0B00"), &[Model::Cmos]),
+    ("PEVT", Hid::Text("QEMU0001"), &[Model::Pvpanic]),
+];
+
+/// `_STA`: present, enabled, shown, working.
+const STA_WORKING: u8 = 0x0f;
+
+/// The differentiated description (5.2.11.1).
+pub fn dsdt(devices: &[DevicePlan]) -> Sdt {
+    let mut dsdt = Sdt::new(*b"DSDT", 36, 2, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    let mut body = Vec::new();
+    let s5 = Package::new(vec![&SLP_TYP_S5, &0_u8, &0_u8, &0_u8]);
+    Name::new("_S5_".into(), &s5).to_aml_bytes(&mut body);
+    let described: Vec<Described> = DESCRIBED
+        .iter()
+        .filter(|(path, ..)| match *path {
+            "KBD_" => DESCRIBE_KEYBOARD,
+            "RTC_" => DESCRIBE_RTC,
+            _ => true,
+        })
+        .map(|(path, hid, models)| Described {
+            path,
+            hid,
+            parts: devices.iter().filter(|device| models.contains(&device.model)).collect(),
+        })
+        .filter(|device| !device.parts.is_empty())
+        .collect();
+    let children = described.iter().map(|device| device as &dyn Aml).collect();
+    Scope::new("_SB_".into(), children).to_aml_bytes(&mut body);
+    dsdt.append_slice(&body);
+    dsdt
+}
+
+struct Described<'a> {
+    path: &'static str,
+    hid: &'a Hid,
+    parts: Vec<&'a DevicePlan>,
+}
+
+impl Aml for Described<'_> {
+    fn to_aml_bytes(&self, sink: &mut dyn acpi_tables::AmlSink) {
+        let hid: Box<dyn Aml> = match self.hid {
+            Hid::Eisa(id) => Box::new(EISAName::new(id)),
+            Hid::Text(id) => Box::new(*id),
+        };
+        let windows = self.parts.iter().filter_map(|part| match part.window {
+            Window::Port(ports) => Some(io(ports)),
+            Window::Mmio(_) => None,
+        });
+        let lines = self.parts.iter().filter_map(|part| part.irq).map(edge);
+        let resources: Vec<Box<dyn Aml>> = windows
+            .map(|io| Box::new(io) as Box<dyn Aml>)
+            .chain(lines.map(|line| Box::new(line) as Box<dyn Aml>))
+            .collect();
+        let crs = ResourceTemplate::new(resources.iter().map(AsRef::as_ref).collect());
+        Device::new(
+            self.path.into(),
+            vec![
+                &Name::new("_HID".into(), hid.as_ref()),
+                &Name::new("_STA".into(), &STA_WORKING),
+                &Name::new("_CRS".into(), &crs),
+            ],
+        )
+        .to_aml_bytes(sink);
+    }
+}
+
+fn io(ports: PortRange) -> IO {
+    let first = ports.first().0;
+    // A window of this board is a few ports.
+    IO::new(first, first, 1, u8::try_from(ports.len()).unwrap_or(u8::MAX))
+}
+
+/// An ISA interrupt: edge-triggered, active high, not shared.
+fn edge(irq: u32) -> Interrupt {
+    Interrupt::new(true, true, false, false, irq)
+}

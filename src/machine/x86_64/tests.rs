@@ -1,0 +1,272 @@
+use super::*;
+use crate::{
+    addr::AccessWidth,
+    devices::{Effect, EmuDeviceType, console::RecordingConsole},
+    hal::AxVCpuExitReason,
+    machine::{Machine, Plan},
+    scripted::{ScriptedHal, Step},
+    vm::{
+        AxVMConfig, StopReason, VCpuThreads, VMStatus,
+        config::{EmulatedDeviceConfig, ImageFile, KernelConfig, MemoryRegion, Unpack},
+    },
+};
+use std::sync::Arc;
+
+const MIB: u64 = 1 << 20;
+
+/// A configuration whose kernel is a flat file, and the file.
+pub fn config(memory: MemoryConfig) -> (AxVMConfig, tempfile::NamedTempFile) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), [0xf4; 16]).unwrap();
+    let at = Some(GuestPhysAddr(0x8000));
+    let kernel = KernelConfig {
+        image: ImageFile { path: file.path().into(), load_addr: at },
+        entry_point: at,
+        cmdline: None,
+        ramdisk: None,
+        bios: None,
+        dtb: None,
+        modules: vec![],
+        unpack: Unpack::default(),
+    };
+    let config = AxVMConfig {
+        id: 1,
+        name: "test".into(),
+        cpus: CpuConfig { num: 2, phys_cpu_ids: vec![], phys_cpu_sets: vec![] },
+        memory,
+        kernel,
+        devices: DevicesConfig::default(),
+        notes: vec![],
+    };
+    (config, file)
+}
+
+fn region(gpa: u64, size: u64) -> MemoryRegion {
+    MemoryRegion { gpa: GuestPhysAddr(gpa), size, flags: MappingFlags::READ | MappingFlags::WRITE }
+}
+
+fn row(emu_type: EmuDeviceType, base_gpa: u64, irq_id: u32) -> EmulatedDeviceConfig {
+    let base_gpa = GuestPhysAddr(base_gpa);
+    let name = "row".into();
+    EmulatedDeviceConfig { name, base_gpa, length: 8, irq_id, emu_type, cfg_list: vec![] }
+}
+
+#[test]
+fn ram_goes_on_above_4_gib_what_does_not_fit_below_the_hole() {
+    let areas = |size| {
+        let ram = ram(&MemoryConfig::Size(size)).unwrap();
+        ram.iter().map(|area| (area.gpa.0, area.size)).collect::<Vec<_>>()
+    };
+    assert_eq!(areas(4096), [(0, 4096)]);
+    assert_eq!(areas(HOLE), [(0, HOLE)]);
+    assert_eq!(areas(HOLE + 4096), [(0, HOLE), (HIGH_RAM, 4096)]);
+    assert_eq!(areas(1 << 40), [(0, HOLE), (HIGH_RAM, (1 << 40) - HOLE)]);
+}
+
+#[test]
+fn memory_that_cannot_be_is_an_error() {
+    for bytes in [0, 1, 4097, u64::MAX, u64::MAX - 4095] {
+        let error = ram(&MemoryConfig::Size(bytes)).unwrap_err();
+        assert!(matches!(error, Error::MemorySize { .. }), "{error}");
+    }
+    for bad in [region(0, 0), region(1, 4096), region(0, 1), region(u64::MAX - 4095, 8192)] {
+        let error = ram(&MemoryConfig::Regions(vec![bad])).unwrap_err();
+        assert!(matches!(error, Error::MemoryRegion { .. }), "{error}");
+    }
+    assert!(matches!(ram(&MemoryConfig::Regions(vec![])), Err(Error::NoMemory)));
+}
+
+#[test]
+fn a_kernel_is_told_of_the_legacy_hole_and_the_tables() {
+    let (config, _file) = config(MemoryConfig::Size(HOLE + MIB));
+    let plan = Plan::new(&config).unwrap();
+    let told: Vec<_> = plan
+        .firmware
+        .memory_map
+        .iter()
+        .map(|entry| (entry.range.first().0, entry.range.last().0 + 1, entry.kind))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (0, LEGACY_HOLE, MemKind::Ram),
+            (TABLES, MIB, MemKind::Reserved),
+            (MIB, HOLE, MemKind::Ram),
+            (HIGH_RAM, HIGH_RAM + MIB, MemKind::Ram),
+        ]
+    );
+    assert_eq!(plan.firmware.rsdp, Some(GuestPhysAddr(TABLES)));
+    assert_eq!(plan.notes, [""; 0]);
+}
+
+#[test]
+fn regions_are_honoured_and_without_low_memory_there_is_no_acpi() {
+    let regions = vec![region(0, 0x8_0000), region(0x20_0000, MIB)];
+    let (config, _file) = config(MemoryConfig::Regions(regions));
+    let plan = Plan::new(&config).unwrap();
+    assert_eq!(plan.ram.len(), 2);
+    assert_eq!((plan.firmware.rsdp, plan.tables.len()), (None, 0));
+    assert!(plan.notes[0].starts_with("no ACPI tables"), "{:?}", plan.notes);
+    assert_eq!(plan.firmware.memory_map[1].range.first(), GuestPhysAddr(0x20_0000));
+}
+
+#[track_caller]
+fn overlap(config: &AxVMConfig) -> (String, String) {
+    match Plan::new(config).unwrap_err() {
+        Error::Overlap(overlap) => (overlap.new, overlap.old),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn overlaps_are_refused_naming_both() {
+    let (mut with_region, _file) =
+        config(MemoryConfig::Regions(vec![region(0, 16 * MIB), region(IOAPIC, 0x1000)]));
+    assert_eq!(overlap(&with_region), ("ioapic".into(), "guest memory".into()));
+    with_region.memory =
+        MemoryConfig::Regions(vec![region(0, 16 * MIB), region(15 * MIB, 16 * MIB)]);
+    assert_eq!(overlap(&with_region), ("guest memory".into(), "guest memory".into()));
+    with_region.memory = MemoryConfig::Size(16 * MIB);
+    for (port, names) in [
+        (0x43, ["debug-exit", "pit"]),
+        (0x3fb, ["debug-exit", "com1"]),
+        (0x502, ["pvpanic", "debug-exit"]),
+    ] {
+        with_region.devices.debug_exit_ports = Some(vec![Port(port)]);
+        let (new, old) = overlap(&with_region);
+        assert!(names.contains(&&*new) && names.contains(&&*old), "{new} {old}");
+    }
+    with_region.devices.debug_exit_ports = Some(vec![Port(0xfffe)]);
+    let error = Plan::new(&with_region).unwrap_err();
+    assert!(matches!(error, Error::Device { .. }), "{error}");
+}
+
+#[test]
+fn rows_are_matched_with_what_the_board_has() {
+    let check = |row| {
+        let asked = DevicesConfig { emulated: vec![row], debug_exit_ports: None };
+        let mut notes = Vec::new();
+        devices(&asked, &mut notes).map(|_| notes.len())
+    };
+    assert_eq!(check(row(EmuDeviceType::Console, 0x3f8, 4)).unwrap(), 0);
+    assert_eq!(check(row(EmuDeviceType::Console, 0x3f8, 33)).unwrap(), 1);
+    assert_eq!(check(row(EmuDeviceType::X86IoApic, IOAPIC, 0)).unwrap(), 0);
+    assert_eq!(check(row(EmuDeviceType::X86Pit, 0x40, 0)).unwrap(), 0);
+    assert_eq!(check(row(EmuDeviceType::InterruptController, 0x800_0000, 0)).unwrap(), 1);
+    for kind in EmuDeviceType::ALL {
+        let at = row(kind, 0x900_0000, 0);
+        let honest = match kind {
+            EmuDeviceType::Dummy | EmuDeviceType::InterruptController => check(at).unwrap() == 1,
+            EmuDeviceType::X86Pit => check(at).unwrap() == 0,
+            _ => matches!(check(at), Err(Error::Device { .. })),
+        };
+        assert!(honest, "{kind}");
+    }
+}
+
+#[test]
+fn apic_ids_are_the_vcpus_numbers_and_other_wishes_are_noted() {
+    let (mut config, _file) = config(MemoryConfig::Size(MIB));
+    config.cpus.phys_cpu_ids = vec![0, 1];
+    assert_eq!(Plan::new(&config).unwrap().notes.len(), 0);
+    config.cpus.phys_cpu_ids = vec![0x100, 0x200];
+    let plan = Plan::new(&config).unwrap();
+    assert!(plan.notes[0].contains("[100, 200]"), "{:?}", plan.notes);
+    assert_eq!(plan.cpus.affinities().map(|(_, _, phys)| phys).collect::<Vec<_>>(), [0, 1]);
+    config.cpus.num = 0;
+    assert!(matches!(Plan::new(&config), Err(Error::NoCpu)));
+}
+
+#[test]
+fn a_plan_is_told_as_text_and_as_json() {
+    let (config, _file) = config(MemoryConfig::Size(512 * MIB));
+    let plan = Plan::new(&config).unwrap();
+    let text = plan.to_string();
+    for line in [
+        "machine   test: x86_64, 2 vCPUs",
+        "memory             0x0   0x20000000  rwx, 512 MiB",
+        "device         ports 0x3f8-0x3ff  com1: 16550 serial port, interrupt 4",
+        "table          0xe0000         0x24  RSDP",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
+    let json = serde_json::to_value(&plan).unwrap();
+    let com1 = json["devices"].as_array().unwrap().iter().find(|d| d["name"] == "com1").unwrap();
+    let expect = serde_json::json!({
+        "name": "com1", "model": "uart16550", "bus": "port", "first": 0x3f8, "last": 0x3ff, "irq": 4
+    });
+    assert_eq!(*com1, expect);
+}
+
+#[test]
+fn every_planned_device_of_ours_is_on_the_bus_and_no_other() {
+    let (config, _file) = config(MemoryConfig::Size(MIB));
+    let plan = Plan::new(&config).unwrap();
+    let machine = build(&plan, vec![]).0;
+    let mut planned: Vec<_> = plan
+        .devices
+        .iter()
+        .filter(|device| device.model != Model::HostKernel)
+        .map(|device| (device.name.clone(), device.window.to_string()))
+        .collect();
+    let mut there: Vec<_> = machine
+        .vm
+        .get_devices()
+        .iter_port_dev()
+        .map(|d| (d.name().to_owned(), Window::Port(d.address_range()).to_string()))
+        .collect();
+    planned.sort();
+    there.sort();
+    assert_eq!(there, planned);
+}
+
+fn build(plan: &Plan, script: Vec<Step>) -> (Machine<ScriptedHal>, Arc<RecordingConsole>) {
+    let console = Arc::<RecordingConsole>::default();
+    let hal = ScriptedHal::new([script, vec![]]);
+    (Machine::build(plan, hal, console.clone()).unwrap(), console)
+}
+
+#[test]
+fn a_plan_can_be_built_again_and_its_machine_prints_and_powers_off() {
+    let (config, _file) = config(MemoryConfig::Size(16 * MIB));
+    let plan = Plan::new(&config).unwrap();
+    for _ in 0..2 {
+        let (machine, console) = build(&plan, vec![]);
+        assert_eq!(machine.vm.status(), VMStatus::Loaded);
+        let devices = machine.vm.get_devices();
+        for (port, width, value, effect) in [
+            (0x3f8, AccessWidth::Byte, b'C'.into(), Effect::None),
+            (0xe9, AccessWidth::Byte, b'E'.into(), Effect::None),
+            (0x80, AccessWidth::Byte, 0x55, Effect::None),
+            (0x604, AccessWidth::Word, 0x2000, Effect::PowerOff),
+            (0x600, AccessWidth::Byte, 0x34, Effect::PowerOff),
+            (0xcf9, AccessWidth::Byte, 0x06, Effect::Reset),
+            (0x64, AccessWidth::Byte, 0xfe, Effect::Reset),
+            (0x505, AccessWidth::Byte, 0x01, Effect::Panicked),
+            (0xf4, AccessWidth::Dword, 0x10, Effect::Exit(33)),
+            (0x501, AccessWidth::Byte, 0x10, Effect::Exit(33)),
+        ] {
+            assert_eq!(devices.handle_port_write(Port(port), width, value), effect, "{port:#x}");
+        }
+        assert_eq!(console.bytes(), b"CE");
+        assert!(machine.send_ctrl_alt_del());
+        assert_eq!(devices.handle_port_read(Port(0x60), AccessWidth::Byte), 0x1d); // Ctrl
+        let mut rsdp = [0; 8];
+        machine.vm.address_space().read(GuestPhysAddr(TABLES), &mut rsdp).unwrap();
+        assert_eq!(&rsdp, b"RSD PTR ");
+    }
+}
+
+#[test]
+fn the_loop_reaches_the_devices() {
+    let (config, _file) = config(MemoryConfig::Size(MIB));
+    let plan = Plan::new(&config).unwrap();
+    let out = |port, data| {
+        Step::Exit(AxVCpuExitReason::IoWrite { port: Port(port), width: AccessWidth::Byte, data })
+    };
+    let (machine, console) = build(&plan, vec![out(0x3f8, b'!'.into()), out(0xcf9, 6)]);
+    let threads = VCpuThreads::spawn(&machine.vm, || {}).unwrap();
+    machine.vm.boot().unwrap();
+    assert_eq!(threads.join(), StopReason::Reset);
+    assert_eq!(console.bytes(), b"!");
+}
