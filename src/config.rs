@@ -57,7 +57,31 @@ pub fn load(path: &Path, sets: &[String]) -> Result<AxVMConfig, Error> {
 pub fn parse(text: &str, file_name: &str, base_dir: &Path) -> Result<AxVMConfig, Error> {
     let text = read::without_mark(text.to_owned());
     let origin = Origin::File(file_name.to_owned());
-    resolve_text(Source { origin, text, base_dir: base_dir.to_owned() }, &[])
+    resolve_text(Source::new(origin, text, base_dir.to_owned()), &[])
+}
+
+impl AxVMCrateConfig {
+    /// What is written in a text, with no defaults filled in, no image looked for, and nothing
+    /// checked that several keys say together.
+    ///
+    /// # Errors
+    /// What is wrong with the text; it is called `guest.toml` in messages.
+    pub fn from_toml(text: &str) -> Result<Self, Error> {
+        let mut report = Report::default();
+        let origin = Origin::File("guest.toml".into());
+        let text = read::without_mark(text.to_owned());
+        let source = report.add_source(Source::new(origin, text.clone(), PathBuf::new()));
+        let tree = node::parse_document(source, &text, &mut report);
+        match tree.and_then(|tree| Self::from_tree(tree, &mut report)) {
+            Some(config) if !report.has_problems() => Ok(config),
+            _ => Err(report.into_error()),
+        }
+    }
+
+    fn from_tree(tree: Table, report: &mut Report) -> Option<Self> {
+        let tree = Node { value: Value::Table(tree), place: Place::default() };
+        Self::from_node(&tree, report)
+    }
 }
 
 /// A guest that is described on the command line alone; paths are relative to the working
@@ -82,8 +106,7 @@ pub fn from_args(args: &OneOff, sets: &[String]) -> Result<AxVMConfig, Error> {
     let mut option = |flag, table, key, text: Option<String>, value: fn(String) -> Value| {
         let Some(text) = text else { return };
         let end = text.len();
-        let base_dir = PathBuf::new();
-        let source = Source { origin: Origin::Flag(flag), text: text.clone(), base_dir };
+        let source = Source::new(Origin::Flag(flag), text.clone(), PathBuf::new());
         let place = Place { source: report.add_source(source), start: 0, end };
         let node = Node { value: value(text), place };
         insert(&mut tree, table, key, Entry { key: place, node });
@@ -126,9 +149,7 @@ fn resolve_text(source: Source, sets: &[String]) -> Result<AxVMConfig, Error> {
 
 /// Reads the tree, whose VM is called after the file `named_after` if it has no name of its own.
 fn finish(tree: Table, named_after: &str, mut report: Report) -> Result<AxVMConfig, Error> {
-    let place = Place::default();
-    let tree = Node { value: Value::Table(tree), place };
-    let config = AxVMCrateConfig::from_node(&tree, &mut report).unwrap_or_default();
+    let config = AxVMCrateConfig::from_tree(tree, &mut report).unwrap_or_default();
     let name = Path::new(named_after).file_stem().map(|stem| stem.to_string_lossy());
     let name = name.filter(|name| !name.contains(char::is_control));
     let name = name.as_deref().unwrap_or("guest");

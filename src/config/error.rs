@@ -8,10 +8,12 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Error {
     problems: Vec<Problem>,
+    /// How many more there are.
+    more: usize,
 }
 
 /// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The file's name, `--set #2`, or a flag's name.
     pub origin: String,
@@ -43,12 +45,12 @@ const LEAD: usize = 40;
 const SHOWN: usize = 20;
 
 impl Error {
-    pub(super) fn new(problems: Vec<Problem>) -> Self {
+    pub(super) fn new(problems: Vec<Problem>, more: usize) -> Self {
         debug_assert!(!problems.is_empty());
-        Self { problems }
+        Self { problems, more }
     }
 
-    /// Each problem, in the order of the text.
+    /// Each problem, in the order of the text; of more than a hundred, a hundred.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -56,7 +58,7 @@ impl Error {
 
 impl From<Problem> for Error {
     fn from(problem: Problem) -> Self {
-        Self::new(vec![problem])
+        Self::new(vec![problem], 0)
     }
 }
 
@@ -70,7 +72,7 @@ impl fmt::Display for Error {
             }
             problem.fmt(f)?;
         }
-        match self.problems.len().saturating_sub(SHOWN) {
+        match self.problems.len().saturating_sub(SHOWN) + self.more {
             0 => Ok(()),
             more => write!(f, "\n\nand {more} more"),
         }

@@ -57,11 +57,10 @@ pub(super) fn parse_document(source: usize, text: &str, report: &mut Report) -> 
     // What follows an error on the same line is mostly its echo.
     let mut line = None;
     for error in &errors {
-        let start = error.span().map_or(text.len(), |span| span.start);
-        let this =
-            text.as_bytes()[..start.min(text.len())].iter().filter(|byte| **byte == b'\n').count();
-        if line.replace(this) != Some(this) {
-            from.syntax_error(error, text, report);
+        let place = from.place(error.span().unwrap_or(text.len()..text.len()));
+        let this = Some(report.source_of(place).line(place.start));
+        if std::mem::replace(&mut line, this) != this {
+            syntax_error(error, place, text, report);
         }
     }
     errors.is_empty().then(|| from.table(document.into_inner()))
@@ -123,17 +122,16 @@ impl Within {
         };
         Node { value, place }
     }
+}
 
-    fn syntax_error(self, error: &toml::de::Error, text: &str, report: &mut Report) {
-        let place = self.place(error.span().unwrap_or(text.len()..text.len()));
-        let found = text.get(place.start..place.end).unwrap_or("").trim();
-        let (message, help) = match error.message() {
-            "duplicate key" => (format!("duplicate key {found:?}"), Some("give it once".into())),
-            message if message.starts_with("string values must be quoted") => {
-                ("a string must be quoted".into(), Some(format!("write {found:?}")))
-            }
-            message => (message.trim_end_matches(", expected nothing").into(), None),
-        };
-        report.problem(place, message).help = help;
-    }
+fn syntax_error(error: &toml::de::Error, place: Place, text: &str, report: &mut Report) {
+    let found = text.get(place.start..place.end).unwrap_or("").trim();
+    let (message, help) = match error.message() {
+        "duplicate key" => (format!("duplicate key {found:?}"), Some("give it once".into())),
+        message if message.starts_with("string values must be quoted") => {
+            ("a string must be quoted".into(), Some(format!("write {found:?}")))
+        }
+        message => (message.trim_end_matches(", expected nothing").into(), None),
+    };
+    report.problem(place, message).help = help;
 }

@@ -43,7 +43,7 @@ pub(super) fn read(path: &Path) -> Result<Source, Error> {
             .into());
     }
     let base_dir = path.parent().unwrap_or(Path::new("")).to_owned();
-    let source = |text| Source { origin: Origin::File(name.clone()), text, base_dir };
+    let source = |text| Source::new(Origin::File(name.clone()), text, base_dir);
     match String::from_utf8(bytes) {
         Ok(text) => Ok(source(without_mark(text))),
         Err(error) => {

@@ -5,12 +5,18 @@ use super::{
     source::{Origin, Place, Source},
 };
 
+/// Problems that are kept; the rest of a file that has more is much the same.
+const KEPT: usize = 100;
+
 /// The sources of a configuration and all that was found in them so far.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     sources: Vec<Source>,
     problems: Vec<(Place, Problem)>,
-    notes: Vec<String>,
+    /// How many problems there are beyond those that are kept, and the last of them.
+    more: usize,
+    dropped: Problem,
+    notes: Vec<(Place, String)>,
     /// The key that is being read, e.g. `kernel.memory_regions[1].size`.
     path: Vec<String>,
     values_are_bad: bool,
@@ -29,6 +35,10 @@ impl Report {
 
     /// Something is wrong at `place`.
     pub fn problem(&mut self, place: Place, message: impl Into<String>) -> &mut Problem {
+        if self.problems.len() == KEPT {
+            self.more += 1;
+            return &mut self.dropped;
+        }
         let problem = self.source_of(place).problem(place, message.into());
         self.problems.push((place, problem));
         &mut self.problems.last_mut().expect("one was just pushed").1
@@ -65,7 +75,8 @@ impl Report {
 
     /// Something is done in another way than the text at `place` asks for.
     pub fn note(&mut self, place: Place, text: impl AsRef<str>) {
-        self.notes.push(format!("{}: {}", self.source_of(place).label(place), text.as_ref()));
+        let note = format!("{}: {}", self.source_of(place).label(place), text.as_ref());
+        self.notes.push((place, note));
     }
 
     /// Reads on one level down: `.key`.
@@ -99,13 +110,16 @@ impl Report {
         self.values_are_bad
     }
 
-    pub fn into_notes(self) -> Vec<String> {
-        self.notes
+    /// All notes, in the order of the text.
+    pub fn into_notes(mut self) -> Vec<String> {
+        self.notes.sort_by_key(|(place, _)| *place);
+        self.notes.into_iter().map(|(_, note)| note).collect()
     }
 
     /// All problems, in the order of the text.
     pub fn into_error(mut self) -> Error {
         self.problems.sort_by_key(|(place, _)| *place);
-        Error::new(self.problems.into_iter().map(|(_, problem)| problem).collect())
+        let problems = self.problems.into_iter().map(|(_, problem)| problem);
+        Error::new(problems.collect(), self.more)
     }
 }

@@ -116,7 +116,10 @@ pub(super) fn refuse_unknown(table: &Table, keys: &[Key], report: &mut Report) {
                 let names = keys.iter().map(|key| key.name);
                 format!("known here: {}", names.collect::<Vec<_>>().join(", "))
             });
-        let what = if within.is_empty() { "table" } else { "key" };
+        let what = match (&entry.node.value, path.as_str()) {
+            (Value::Table(_), "") => "table",
+            _ => "key",
+        };
         report.problem(entry.key, format!("unknown {what} {name:?}{within}")).help(help);
     }
 }

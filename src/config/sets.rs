@@ -13,8 +13,7 @@ pub(super) fn apply(tree: &mut Table, sets: &[String], report: &mut Report) {
     for (index, text) in sets.iter().enumerate() {
         let origin = Origin::Set(index + 1);
         // A path on the command line means what it means to the shell that completed it.
-        let base_dir = PathBuf::new();
-        let source = report.add_source(Source { origin, text: text.clone(), base_dir });
+        let source = report.add_source(Source::new(origin, text.clone(), PathBuf::new()));
         apply_one(tree, source, text, report);
     }
 }

@@ -11,6 +11,8 @@ pub(super) struct Source {
     pub text: String,
     /// What relative paths in it are relative to.
     pub base_dir: PathBuf,
+    /// Where each line begins.
+    lines: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,12 @@ pub struct At<T> {
 }
 
 impl Source {
+    pub fn new(origin: Origin, text: String, base_dir: PathBuf) -> Self {
+        let after_newlines = text.match_indices('\n').map(|(newline, _)| newline + 1);
+        let lines = std::iter::once(0).chain(after_newlines).collect();
+        Self { origin, text, base_dir, lines }
+    }
+
     /// A problem at `place`, which is one of this source.
     pub fn problem(&self, place: Place, message: String) -> Problem {
         let (line, column, text) = self.line_at(place.start);
@@ -65,10 +73,15 @@ impl Source {
     /// A short name for the place, as notes use it: `guest.toml:3`.
     pub fn label(&self, place: Place) -> String {
         match &self.origin {
-            Origin::File(name) => format!("{name}:{}", self.line_at(place.start).0),
+            Origin::File(name) => format!("{name}:{}", self.line(place.start)),
             Origin::Set(number) => format!("--set #{number}"),
             Origin::Flag(name) => (*name).into(),
         }
+    }
+
+    /// The number, counted from 1, of the line that a byte lies in.
+    pub fn line(&self, byte: usize) -> usize {
+        self.lines.partition_point(|start| *start <= byte)
     }
 
     /// The line and column, both counted from 1, of a byte, and the line's text.
@@ -77,11 +90,10 @@ impl Source {
         while !self.text.is_char_boundary(byte) {
             byte -= 1;
         }
-        let (before, after) = self.text.split_at(byte);
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let end = after.find('\n').map_or(self.text.len(), |newline| byte + newline);
-        let line = before.matches('\n').count() + 1;
-        let column = before[start..].chars().count() + 1;
+        let line = self.line(byte);
+        let start = self.lines[line - 1];
+        let end = self.lines.get(line).map_or(self.text.len(), |next| next - 1);
+        let column = self.text[start..byte].chars().count() + 1;
         (line, column, self.text[start..end].trim_end_matches('\r'))
     }
 }
@@ -92,7 +104,7 @@ mod tests {
 
     fn source(text: &str) -> Source {
         let origin = Origin::File("guest.toml".into());
-        Source { origin, text: text.into(), base_dir: PathBuf::new() }
+        Source::new(origin, text.into(), PathBuf::new())
     }
 
     #[test]

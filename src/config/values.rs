@@ -122,6 +122,9 @@ impl FromNode for PathBuf {
     }
 }
 
+/// No list here means anything with more elements, and some are compared each with each.
+const LONGEST_LIST: usize = 1024;
+
 /// All elements, or nothing if one of them is wrong.
 impl<T: FromNode> FromNode for Vec<At<T>> {
     const SHAPE: Shape = Shape::List(&T::SHAPE);
@@ -131,6 +134,12 @@ impl<T: FromNode> FromNode for Vec<At<T>> {
             unexpected(Self::SHAPE, node, report);
             return None;
         };
+        if let Some(first) = elements.get(LONGEST_LIST) {
+            let message =
+                format!("{} elements in a list of at most {LONGEST_LIST}", elements.len());
+            report.bad_value(first.place, message);
+            return None;
+        }
         let values: Vec<_> = elements
             .iter()
             .enumerate()

@@ -27,10 +27,29 @@ fn all_problems_are_told_at_once_and_in_order() {
 
 #[test]
 fn of_very_many_problems_the_rest_is_counted() {
-    let keys: String = (0..50).map(|n| format!("x{n} = 1\n")).collect();
+    let keys: String = (0..250).map(|n| format!("x{n} = 1\n")).collect();
     let error = read(&keys).unwrap_err();
-    assert_eq!(error.problems().len(), 50);
-    assert!(error.to_string().ends_with("and 30 more"));
+    assert_eq!(error.problems().len(), 100);
+    assert!(error.to_string().ends_with("and 230 more"), "{error}");
+}
+
+/// As large as a file may be, and nothing but one kind of trouble, told about each line or element:
+/// work that grows with the square of the size would take minutes.
+#[test]
+fn large_files_full_of_trouble_are_answered() {
+    let times = 20_000;
+    let files = [
+        (0..times).map(|n| format!("a{n} = 1\n")).collect(),
+        "a = 1\n".repeat(times),
+        "=\n".repeat(times),
+        format!("{KERNEL}memory_regions = [{}]", "5,".repeat(times)),
+        format!("{KERNEL}memory_regions = [{}]", "[0, 4096],".repeat(times)),
+        format!("{KERNEL}[devices]\npassthrough_devices = [{}]", "[\"\"],".repeat(times)),
+        format!("{KERNEL}{}x = 5", "\n".repeat(times)),
+    ];
+    for text in files {
+        assert!(!read(&text).unwrap_err().problems().is_empty());
+    }
 }
 
 /// Each: the lines after the kernel's, where the problem is, and words of what is said.
@@ -71,6 +90,7 @@ fn values_and_what_they_say_together() {
         ("ramdisk_path = \"/dev/null\"", "3:16", "is a device, not a file"),
         ("image_location = \"net\"", "3:18", "\"fs\" or \"memory\""),
         ("unpack = \"gest\"", "3:10", "did you mean \"guest\"?"),
+        ("x = \"\"\"", "4:1", "multi-line basic string"),
         ("modules = [\"mod\", \" x\"]", "3:19", "kernel.modules[1]: an empty path"),
         ("modules = [\"none a\"]", "3:12", "kernel.modules[0]: "),
         ("modules = [{ cmdline = \"x\" }]", "3:12", "no path"),

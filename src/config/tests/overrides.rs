@@ -40,7 +40,7 @@ fn the_command_line_wins_over_what_the_file_says_about_memory() {
 fn what_is_wrong_with_a_set_is_shown_there() {
     let cases = [
         ("kernel.memroy=1G", "7: unknown key \"memroy\" in [kernel]"),
-        ("memory=1G", "0: unknown table \"memory\""),
+        ("memory=1G", "0: unknown key \"memory\""),
         ("base.cpu_num=0", "13: base.cpu_num: expected"),
         ("base.cpu_num", "0: expected KEY=VALUE"),
         ("", "0: expected KEY=VALUE"),
