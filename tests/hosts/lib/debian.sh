@@ -73,7 +73,7 @@ is_debian() {
 
 # install_packages PACKAGE…: on this machine, as root. QEMU comes from backports where the release's own is too old.
 install_packages() {
-    local apt_options sudo=() codename suites=(own) packages=() package
+    local apt_options sudo=() codename suites=(own) release=() package
     is_debian || die "please install what Debian calls: $*"
     if [ "$(id -u)" -ne 0 ]; then
         command -v sudo >/dev/null || die "not root and no sudo: please install: $*"
@@ -84,16 +84,16 @@ install_packages() {
     for package; do
         if [ "$codename" = bookworm ] && [[ $package = qemu-system-* ]]; then
             suites=(own bookworm-backports)
-            package+=/bookworm-backports
+            # What QEMU depends on must come from there as well, which PACKAGE/SUITE would not do.
+            release=(-t bookworm-backports)
         fi
-        packages+=("$package")
     done
     say "installing $*"
     apt_root install
     write_sources "$cache/apt/install/sources.list" "${suites[@]}"
     logged apt-get "${apt_options[@]}" update
     logged "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get "${apt_options[@]}" install -y --no-install-recommends "${packages[@]}"
+        apt-get "${apt_options[@]}" install "${release[@]}" -y --no-install-recommends "$@"
 }
 
 # fetch_debian DIR: unpacks this architecture's kernel and busybox into DIR, all or nothing.
