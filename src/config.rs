@@ -153,12 +153,7 @@ fn finish(tree: Table, named_after: &str, mut report: Report) -> Result<AxVMConf
     let name = Path::new(named_after).file_stem().map(|stem| stem.to_string_lossy());
     let name = name.filter(|name| !name.contains(char::is_control));
     let name = name.as_deref().unwrap_or("guest");
-    // Values that could not be read leave gaps, which must not be taken for what was written.
-    let resolved = match report.values_are_bad() {
-        true => None,
-        false => resolve::resolve(config, name, &mut report),
-    };
-    match resolved {
+    match resolve::resolve(config, name, &mut report) {
         Some(config) if !report.has_problems() => {
             Ok(AxVMConfig { notes: report.into_notes(), ..config })
         }

@@ -145,6 +145,8 @@ impl Excerpt {
 fn printable(c: char) -> char {
     match c {
         '\t' => ' ',
+        // These two ranges change the direction of what follows.
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
         c if c.is_control() => char::REPLACEMENT_CHARACTER,
         c => c,
     }
@@ -166,8 +168,8 @@ mod tests {
 
     #[test]
     fn nothing_in_an_excerpt_can_steer_the_terminal() {
-        let excerpt = Excerpt::new("a\t\u{1b}[2Jb", 2, 100);
-        assert_eq!(excerpt.text, "a \u{fffd}[2Jb");
+        let excerpt = Excerpt::new("a\t\u{1b}[2J\u{202e}", 2, 100);
+        assert_eq!(excerpt.text, "a \u{fffd}[2J\u{fffd}");
         assert_eq!((excerpt.before, excerpt.marked), (1, 6));
     }
 }

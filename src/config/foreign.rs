@@ -56,3 +56,20 @@ pub(super) fn other_table(table: &str, name: &str) -> Option<String> {
     let (other, _) = TABLES.iter().find(|(other, keys)| *other != table && has_it(keys))?;
     Some(format!("did you mean {name:?} in [{other}]?"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_about_keys_that_are_not_ours_and_names_keys_that_are() {
+        for (table, name, text) in ADVICE {
+            let (_, keys) = TABLES.iter().find(|(known, _)| *known == table).unwrap();
+            let is_key = |name: &str| keys.iter().any(|key| key.name == name);
+            assert!(!is_key(name), "{table}.{name}");
+            if let Some(meant) = text.strip_prefix("did you mean \"") {
+                assert!(is_key(meant.trim_end_matches("\"?")), "{text}");
+            }
+        }
+    }
+}

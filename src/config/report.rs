@@ -1,5 +1,7 @@
 //! Collecting problems and notes while a configuration is read.
 
+use std::collections::BTreeSet;
+
 use super::{
     error::{Error, Problem},
     source::{Origin, Place, Source},
@@ -19,7 +21,8 @@ pub(super) struct Report {
     notes: Vec<(Place, String)>,
     /// The key that is being read, e.g. `kernel.memory_regions[1].size`.
     path: Vec<String>,
-    values_are_bad: bool,
+    /// Keys whose values could not be read.
+    bad: BTreeSet<String>,
 }
 
 impl Report {
@@ -59,11 +62,16 @@ impl Report {
         }
     }
 
-    /// The value of the key being read is wrong. What other keys say together with this one is not
-    /// worth checking then.
+    /// The value of the key being read is wrong.
     pub fn bad_value(&mut self, place: Place, message: impl AsRef<str>) -> &mut Problem {
-        self.values_are_bad = true;
-        self.problem_of(&self.path(), place, message)
+        let path = self.path();
+        self.bad.insert(path.clone());
+        self.problem_of(&path, place, message)
+    }
+
+    /// Whether the value of `key` was wrong: what it says together with others means nothing then.
+    pub fn is_bad(&self, key: &str) -> bool {
+        self.bad.contains(key)
     }
 
     /// Something is wrong with the first source as a whole.
@@ -104,10 +112,6 @@ impl Report {
 
     pub fn has_problems(&self) -> bool {
         !self.problems.is_empty()
-    }
-
-    pub fn values_are_bad(&self) -> bool {
-        self.values_are_bad
     }
 
     /// All notes, in the order of the text.

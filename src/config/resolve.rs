@@ -12,10 +12,10 @@ use super::{
     source::At,
     values::Integer,
 };
-use crate::vm::config::{AxVMConfig, CpuConfig, KernelConfig};
+use crate::vm::config::{AxVMConfig, CpuConfig};
 
-/// The VM that the file describes, but for its notes, which the report holds; `None` if the report
-/// holds problems instead.
+/// The VM that the file describes, but for its notes, which the report holds. It means nothing if
+/// the report holds problems: keys whose values could not be read look as if they were not there.
 pub(super) fn resolve(
     config: AxVMCrateConfig,
     default_name: &str,
@@ -29,7 +29,7 @@ pub(super) fn resolve(
     note_vm_type(&base, report);
     let cpus = cpus(&base, report);
     let memory = memory::resolve(&base, &kernel_table, report);
-    let kernel: Option<KernelConfig> = kernel::resolve(kernel_table, report);
+    let kernel = kernel::resolve(kernel_table, report);
     let devices = devices::resolve(devices, report);
 
     Some(AxVMConfig {
@@ -91,7 +91,7 @@ fn per_cpu<'a>(
 ) -> &'a [At<Integer>] {
     let Some(list) = list else { return &[] };
     let length = list.value.len();
-    if length != cpu_num {
+    if length != cpu_num && !report.is_bad("base.cpu_num") {
         let message = format!("{length} elements, but cpu_num is {cpu_num}");
         let problem = report.problem_of(&format!("base.{key}"), list.place, message);
         problem.help("give one for each vCPU, or leave the key out");

@@ -21,22 +21,26 @@ pub(super) fn resolve(kernel: VMKernelConfig, report: &mut Report) -> Option<Ker
     if let Some(disk) = &kernel.disk_path {
         report.note(disk.place, "disk_path is not used yet; the guest sees no disk");
     }
-    let entry_point = kernel.entry_point.map(address);
-    let image = image("kernel_path", kernel.kernel_path, kernel.kernel_load_addr, report);
+    let mut images = Images { of_axvisor: kernel.image_location.is_some(), report };
+    let image = images.one("kernel_path", kernel.kernel_path, kernel.kernel_load_addr);
+    let ramdisk = images.one("ramdisk_path", kernel.ramdisk_path, kernel.ramdisk_load_addr);
+    let bios = images.one("bios_path", kernel.bios_path, kernel.bios_load_addr);
+    let dtb = images.one("dtb_path", kernel.dtb_path, kernel.dtb_load_addr);
+    let modules = images.modules(kernel.modules);
     if image.is_none() && !report.has_problems() {
         report
             .whole("names no kernel: kernel_path is missing")
             .help("write [kernel] and below it kernel_path = \"path of the image\"");
     }
     Some(KernelConfig {
-        entry_point,
-        cmdline: kernel.cmdline.map(|cmdline| cmdline.value),
-        ramdisk: self::image("ramdisk_path", kernel.ramdisk_path, kernel.ramdisk_load_addr, report),
-        bios: self::image("bios_path", kernel.bios_path, kernel.bios_load_addr, report),
-        dtb: self::image("dtb_path", kernel.dtb_path, kernel.dtb_load_addr, report),
-        modules: modules(kernel.modules, report),
-        unpack: kernel.unpack.map(|unpack| unpack.value.into()).unwrap_or_default(),
         image: image?,
+        entry_point: kernel.entry_point.map(address),
+        cmdline: kernel.cmdline.map(|cmdline| cmdline.value),
+        ramdisk,
+        bios,
+        dtb,
+        modules,
+        unpack: kernel.unpack.map(|unpack| unpack.value.into()).unwrap_or_default(),
     })
 }
 
@@ -44,44 +48,54 @@ fn address(at: At<Integer>) -> GuestPhysAddr {
     GuestPhysAddr(at.value.0)
 }
 
-/// An image and its place. An address alone, which AxVisor's files often have, says nothing.
-fn image(
-    key: &str,
-    path: Option<At<PathBuf>>,
-    load_addr: Option<At<Integer>>,
-    report: &mut Report,
-) -> Option<ImageFile> {
-    let Some(path) = path else {
-        if let Some(addr) = load_addr {
-            let text = format!("this address is not used, as there is no {key}");
-            report.note(addr.place, text);
-        }
-        return None;
-    };
-    check_file(&format!("kernel.{key}"), &path.value, path.place, report);
-    Some(ImageFile { path: path.value, load_addr: load_addr.map(address) })
+/// Looks at the images that a configuration names.
+struct Images<'a> {
+    /// Whether the configuration says where AxVisor is to look for them.
+    of_axvisor: bool,
+    report: &'a mut Report,
 }
 
-fn modules(modules: Option<At<Vec<At<ModuleConfig>>>>, report: &mut Report) -> Vec<Module> {
-    let modules = modules.map(|modules| modules.value).unwrap_or_default();
-    for (index, module) in modules.iter().enumerate() {
-        check_file(&format!("kernel.modules[{index}]"), &module.value.path, module.place, report);
-    }
-    let module = |At { value: ModuleConfig { path, cmdline }, .. }| Module { path, cmdline };
-    modules.into_iter().map(module).collect()
-}
-
-/// Only a regular file can be an image: others have no end that is known, or never come.
-fn check_file(key: &str, path: &Path, place: Place, report: &mut Report) {
-    match fs::metadata(path) {
-        Ok(metadata) => {
-            if let Some(kind) = read::irregular(metadata.file_type()) {
-                let message = format!("{} is {kind}, not a file", path.display());
-                report.problem_of(key, place, message);
+impl Images<'_> {
+    /// An image and its place. An address alone, which AxVisor's files often have, says nothing.
+    fn one(
+        &mut self,
+        key: &str,
+        path: Option<At<PathBuf>>,
+        load_addr: Option<At<Integer>>,
+    ) -> Option<ImageFile> {
+        let Some(path) = path else {
+            if let Some(addr) = load_addr {
+                let text = format!("this address is not used, as there is no {key}");
+                self.report.note(addr.place, text);
             }
+            return None;
+        };
+        self.check(&format!("kernel.{key}"), &path.value, path.place);
+        Some(ImageFile { path: path.value, load_addr: load_addr.map(address) })
+    }
+
+    fn modules(&mut self, modules: Option<At<Vec<At<ModuleConfig>>>>) -> Vec<Module> {
+        let modules = modules.map(|modules| modules.value).unwrap_or_default();
+        for (index, module) in modules.iter().enumerate() {
+            self.check(&format!("kernel.modules[{index}]"), &module.value.path, module.place);
         }
-        Err(error) => {
-            report.problem_of(key, place, format!("{}: {error}", path.display()));
+        let module = |At { value: ModuleConfig { path, cmdline }, .. }| Module { path, cmdline };
+        modules.into_iter().map(module).collect()
+    }
+
+    /// Only a regular file can be an image: others have no end that is known, or never come.
+    fn check(&mut self, key: &str, path: &Path, place: Place) {
+        let problem = match fs::metadata(path) {
+            Ok(metadata) => match read::irregular(metadata.file_type()) {
+                Some(kind) => format!("{} is {kind}, not a file", path.display()),
+                None => return,
+            },
+            Err(error) => format!("{}: {error}", path.display()),
+        };
+        let problem = self.report.problem_of(key, place, problem);
+        if self.of_axvisor {
+            problem
+                .help("AxVisor looks in a file system of its own; here, name a file of the host");
         }
     }
 }

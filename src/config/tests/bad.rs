@@ -89,6 +89,11 @@ fn values_and_what_they_say_together() {
         ("ramdisk_path = \".\"", "3:16", "is a directory, not a file"),
         ("ramdisk_path = \"/dev/null\"", "3:16", "is a device, not a file"),
         ("image_location = \"net\"", "3:18", "\"fs\" or \"memory\""),
+        (
+            "image_location = \"fs\"\nramdisk_path = \"/guest/none\"",
+            "4:16",
+            "name a file of the host",
+        ),
         ("unpack = \"gest\"", "3:10", "did you mean \"guest\"?"),
         ("x = \"\"\"", "4:1", "multi-line basic string"),
         ("modules = [\"mod\", \" x\"]", "3:19", "kernel.modules[1]: an empty path"),
