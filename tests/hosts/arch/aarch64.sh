@@ -1,0 +1,22 @@
+# shellcheck shell=bash disable=SC2034,SC2100 # read by ../setup and ../host
+# The emulated aarch64 KVM host: TCG emulates EL2, and KVM runs there with VHE and a GICv3.
+
+debian_arch=arm64
+kernel_package=linux-image-cloud-arm64
+
+qemu_package=qemu-system-arm
+qemu_least=10
+# pauth-impdef: the architected pointer authentication algorithm takes TCG half of the boot.
+qemu=(qemu-system-aarch64 -M 'virt,virtualization=on,gic-version=3' -accel 'tcg,thread=multi' -cpu 'max,pauth-impdef=on')
+console=ttyAMA0
+host_cmdline='mitigations=off'
+
+host_modules=(virtio-console)
+guest_modules=()
+
+rust_target=aarch64-unknown-linux-gnu
+linker=aarch64-linux-gnu-gcc
+linker_packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+
+# host_kernel VMLINUZ OUTPUT: what QEMU is to start.
+host_kernel() { cp "$1" "$2"; }

@@ -1,0 +1,21 @@
+# shellcheck shell=bash disable=SC2034,SC2100 # read by ../setup and ../host
+# The emulated riscv64 KVM host: TCG emulates the H extension. No in-kernel interrupt controller: the PLIC is the VMM's.
+
+debian_arch=riscv64
+kernel_package=linux-image-riscv64
+
+qemu_package=qemu-system-misc
+qemu_least=10
+qemu=(qemu-system-riscv64 -M virt -accel 'tcg,thread=multi' -cpu 'rv64,h=true')
+console=ttyS0
+host_cmdline=''
+
+host_modules=(virtio-console kvm)
+guest_modules=()
+
+rust_target=riscv64gc-unknown-linux-gnu
+linker=riscv64-linux-gnu-gcc
+linker_packages=(gcc-riscv64-linux-gnu libc6-dev-riscv64-cross)
+
+# host_kernel VMLINUX OUTPUT: an Image, despite its name.
+host_kernel() { cp "$1" "$2"; }
