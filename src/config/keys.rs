@@ -238,10 +238,7 @@ impl FromNode for ModuleConfig {
                 let cmdline = table.cmdline.map(|cmdline| cmdline.value).unwrap_or_default();
                 Some(Self { path: table.path?.value, cmdline })
             }
-            _ => {
-                schema::unexpected(Self::SHAPE, node, report);
-                None
-            }
+            _ => schema::unexpected(Self::SHAPE, node, report),
         }
     }
 }
@@ -290,10 +287,7 @@ impl FromNode for DebugExitPorts {
             Value::Boolean(false) => Some(Self::At(Vec::new())),
             Value::Integer(_) => Some(Self::At(vec![schema::located(node, report)?])),
             Value::Array(_) => Vec::from_node(node, report).map(Self::At),
-            _ => {
-                schema::unexpected(Self::SHAPE, node, report);
-                None
-            }
+            _ => schema::unexpected(Self::SHAPE, node, report),
         }
     }
 }

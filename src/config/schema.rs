@@ -83,10 +83,11 @@ pub(super) trait FromNode: Sized {
     fn from_node(node: &Node, report: &mut Report) -> Option<Self>;
 }
 
-/// Reports that a node is not what it should be.
-pub(super) fn unexpected(shape: Shape, node: &Node, report: &mut Report) {
+/// Reports that a node is not what it should be; there is no value then.
+pub(super) fn unexpected<T>(shape: Shape, node: &Node, report: &mut Report) -> Option<T> {
     let message = format!("expected {}, found {}", shape.describe(), node.value.kind());
     report.bad_value(node.place, message);
+    None
 }
 
 /// Reads the entry `name`, if it is there.
@@ -138,10 +139,8 @@ pub(super) fn row_as_table(
     let table = match &node.value {
         Value::Table(table) => table.clone(),
         Value::Array(elements) if elements.len() > keys.len() => {
-            let names: Vec<_> = keys.iter().map(|key| key.name).collect();
             let message = format!("{} elements in a row of at most {}", elements.len(), keys.len());
-            let help = format!("a row is [{}]", names.join(", "));
-            report.bad_value(elements[keys.len()].place, message).help(help);
+            report.bad_value(elements[keys.len()].place, message).help(row_form(keys));
             return None;
         }
         Value::Array(elements) => {
@@ -149,20 +148,24 @@ pub(super) fn row_as_table(
             let entry = |node: &Node| Entry { key: node.place, node: node.clone() };
             pairs.map(|(key, node)| (key.name.to_owned(), entry(node))).collect()
         }
-        _ => {
-            unexpected(Shape::Row { keys, required }, node, report);
-            return None;
-        }
+        _ => return unexpected(Shape::Row { keys, required }, node, report),
     };
     let missing = keys[..required].iter().filter(|key| !table.contains_key(key.name));
     let missing: Vec<_> = missing.map(|key| key.name).collect();
-    if missing.is_empty() {
+    // A key that is not known is more likely a slip than one too many.
+    let is_known = |name: &String| keys.iter().any(|key| key.name == name);
+    if missing.is_empty() || !table.keys().all(is_known) {
         return Some(table);
     }
-    let names: Vec<_> = keys.iter().map(|key| key.name).collect();
     let message = format!("this row has no {}", missing.join(", "));
-    report.bad_value(node.place, message).help(format!("a row is [{}]", names.join(", ")));
+    report.bad_value(node.place, message).help(row_form(keys));
     None
+}
+
+/// What a row looks like.
+fn row_form(keys: &[Key]) -> String {
+    let names: Vec<_> = keys.iter().map(|key| key.name).collect();
+    format!("a row is [{}]", names.join(", "))
 }
 
 /// Writes down a table: a struct whose every field is a key that may be absent. The comments are
@@ -185,10 +188,7 @@ macro_rules! table {
             fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
                 match &node.value {
                     Value::Table(table) => Some(Self::from_table(table, report)),
-                    _ => {
-                        $crate::config::schema::unexpected(Self::SHAPE, node, report);
-                        None
-                    }
+                    _ => $crate::config::schema::unexpected(Self::SHAPE, node, report),
                 }
             }
         }
@@ -276,23 +276,22 @@ macro_rules! words {
                 match &node.value {
                     Value::String(text) => match text.as_str() {
                         $( $word $(| $more)* => Some(Self::$value), )*
-                        _ => {
-                            $crate::config::schema::unknown_word(Self::SHAPE, text, node, report);
-                            None
-                        }
+                        _ => $crate::config::schema::unknown_word(Self::SHAPE, text, node, report),
                     },
-                    _ => {
-                        $crate::config::schema::unexpected(Self::SHAPE, node, report);
-                        None
-                    }
+                    _ => $crate::config::schema::unexpected(Self::SHAPE, node, report),
                 }
             }
         }
     };
 }
 
-/// Reports a string that is none of the words of `shape`.
-pub(super) fn unknown_word(shape: Shape, text: &str, node: &Node, report: &mut Report) {
+/// Reports a string that is none of the words of `shape`; there is no value then.
+pub(super) fn unknown_word<T>(
+    shape: Shape,
+    text: &str,
+    node: &Node,
+    report: &mut Report,
+) -> Option<T> {
     let near = match shape {
         Shape::Word(words) => nearest(text, words.iter().copied()),
         _ => None,
@@ -302,6 +301,7 @@ pub(super) fn unknown_word(shape: Shape, text: &str, node: &Node, report: &mut R
     if let Some(word) = near {
         problem.help(did_you_mean(word));
     }
+    None
 }
 
 pub(super) use {keys, row, table, words};

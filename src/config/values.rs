@@ -7,7 +7,7 @@ use super::{
     report::Report,
     schema::{FromNode, Shape, located, unexpected},
     size,
-    source::At,
+    source::{At, Origin},
 };
 use crate::addrspace::PAGE_SIZE;
 
@@ -20,8 +20,7 @@ impl<const MIN: u64, const MAX: u64> FromNode for Integer<MIN, MAX> {
 
     fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
         let Value::Integer(number) = node.value else {
-            unexpected(Self::SHAPE, node, report);
-            return None;
+            return unexpected(Self::SHAPE, node, report);
         };
         match u64::try_from(number) {
             Ok(number) if (MIN..=MAX).contains(&number) => Some(Self(number)),
@@ -50,10 +49,7 @@ impl FromNode for Size {
             Value::String(text) => size::parse(text),
             Value::Integer(bytes) if *bytes < 0 => Err("a size is not negative".into()),
             Value::Integer(bytes) => size::check(u64::try_from(*bytes).ok()),
-            _ => {
-                unexpected(Self::SHAPE, node, report);
-                return None;
-            }
+            _ => return unexpected(Self::SHAPE, node, report),
         };
         let problem = match bytes {
             Ok(0) => "no memory at all; a guest needs some".into(),
@@ -86,7 +82,13 @@ impl FromNode for String {
             }
             Value::String(text) => Some(text.clone()),
             _ => {
-                unexpected(Self::SHAPE, node, report);
+                let message = format!("expected a string, found {}", node.value.kind());
+                let is_set = matches!(report.source_of(node.place).origin, Origin::Set(_));
+                let problem = report.bad_value(node.place, message);
+                // The shell took the quotes that were meant for us.
+                if is_set {
+                    problem.help("quote it for the shell and for TOML: --set 'KEY=\"VALUE\"'");
+                }
                 None
             }
         }
@@ -99,10 +101,7 @@ impl FromNode for bool {
     fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
         match node.value {
             Value::Boolean(flag) => Some(flag),
-            _ => {
-                unexpected(Self::SHAPE, node, report);
-                None
-            }
+            _ => unexpected(Self::SHAPE, node, report),
         }
     }
 }
@@ -131,8 +130,7 @@ impl<T: FromNode> FromNode for Vec<At<T>> {
 
     fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
         let Value::Array(elements) = &node.value else {
-            unexpected(Self::SHAPE, node, report);
-            return None;
+            return unexpected(Self::SHAPE, node, report);
         };
         if let Some(first) = elements.get(LONGEST_LIST) {
             let message =

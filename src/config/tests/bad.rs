@@ -130,7 +130,7 @@ fn values_and_what_they_say_together() {
             "3:37",
             "[1]: 0x0-0x2fff overlaps row [0]",
         ),
-        ("memory_regions = [{ gpa = 0, sise = 1 }]", "3:19", "no size"),
+        ("memory_regions = [{ gpa = 0, sise = 1 }]", "3:30", "did you mean \"size\"?"),
         // Devices.
         ("[devices]\ninterrupt_mode = \"foo\"", "4:18", "\"no_irq\""),
         ("[devices]\nemu_devices = [[\"a\", 0, 1, 0]]", "4:16", "no emu_type"),

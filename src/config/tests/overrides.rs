@@ -66,6 +66,14 @@ fn what_is_wrong_with_a_set_is_shown_there() {
 }
 
 #[test]
+fn quotes_that_the_shell_took_are_asked_for() {
+    let error = with_sets(&["kernel.cmdline=1"]).unwrap_err().to_string();
+    assert!(error.starts_with("--set #1: kernel.cmdline: expected a string, found an integer"));
+    assert!(error.contains("quote it for the shell"), "{error}");
+    assert_eq!(with_sets(&["kernel.cmdline=\"1\""]).unwrap().kernel.cmdline.as_deref(), Some("1"));
+}
+
+#[test]
 fn a_one_off_needs_no_file() {
     let dir = files();
     let path = |name| dir.path().join(name).to_str().unwrap().to_owned();
