@@ -55,10 +55,11 @@ impl FromNode for Size {
             Ok(0) => "no memory at all; a guest needs some".into(),
             Ok(bytes) if bytes % PAGE_SIZE != 0 => {
                 let message = format!("{bytes} bytes are no whole number of pages of 4096");
+                let in_row = report.path().contains('[');
                 let problem = report.bad_value(node.place, message);
-                // As for QEMU's -m, people write mere megabytes.
+                // Used to QEMU's -m, people write mere megabytes.
                 match bytes {
-                    ..0x10000 => problem.help(format!("did you mean \"{bytes}M\"?")),
+                    ..0x10000 if !in_row => problem.help(format!("did you mean \"{bytes}M\"?")),
                     _ => problem.help("write it in units, such as \"64K\", \"512M\" or \"2G\""),
                 }
                 return None;
