@@ -136,8 +136,10 @@ impl Excerpt {
         if rest.next().is_some() {
             text.push('…');
         }
-        let before = mark - skip;
-        let room = text.chars().count().saturating_sub(before);
+        // The mark may be on what ends the line, which is not shown.
+        let width = text.chars().count();
+        let before = (mark - skip).min(width);
+        let room = width - before;
         Self { text, before, marked: length.min(room).max(1) }
     }
 }
@@ -164,6 +166,14 @@ mod tests {
             excerpt.text.chars().skip(excerpt.before).take(excerpt.marked).collect();
         assert_eq!(marked, "memroy");
         assert!(excerpt.text.chars().count() <= WIDTH + 2);
+    }
+
+    #[test]
+    fn a_mark_on_the_end_of_a_line_stands_right_behind_it() {
+        for (line, column) in [("", 1), ("", 3), ("ab", 3), ("ab", 4)] {
+            let excerpt = Excerpt::new(line, column, 0);
+            assert_eq!((excerpt.before, excerpt.marked), (line.len(), 1), "{line:?}");
+        }
     }
 
     #[test]

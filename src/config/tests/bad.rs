@@ -61,6 +61,7 @@ fn values_and_what_they_say_together() {
         ("cmdline = \"a\"\ncmdline = \"b\"", "4:1", "duplicate key \"cmdline\""),
         ("[kernel]", "3:2", "duplicate key \"kernel\""),
         ("[devices", "3:9", "unclosed table"),
+        ("\r\r", "3:2", "carriage return"),
         ("entry_point = 0xzz", "3:", "invalid"),
         // Keys in the wrong place, or from elsewhere.
         ("cpu_num = 1", "3:1", "did you mean \"cpu_num\" in [base]?"),
