@@ -1,6 +1,6 @@
 //! Guest memory: areas of guest-physical address space backed by host mappings.
 
-mod file_map;
+mod host_memory;
 
 use std::{
     fmt, io,
@@ -33,8 +33,8 @@ pub enum Error {
     NoMemory { gpa: GuestPhysAddr, size: u64, source: io::Error },
     #[error("{len} bytes at {gpa} do not lie in guest memory")]
     OutsideMemory { gpa: GuestPhysAddr, len: u64 },
-    #[error("Failed to map {len} bytes of a file at {gpa}: {source}")]
-    MapFile { gpa: GuestPhysAddr, len: u64, source: io::Error },
+    #[error("Failed to read {len} bytes of a file into guest memory at {gpa}: {source}")]
+    ReadFile { gpa: GuestPhysAddr, len: u64, source: io::Error },
     #[error(transparent)]
     Hal(#[from] HalError),
 }
@@ -119,22 +119,39 @@ impl AddrSpace {
         Ok(())
     }
 
-    /// Puts `len` bytes of `file` from `offset` on at `gpa`, as private pages: the guest's writes
-    /// do not reach the file. Mapped where page alignment allows, the odd ends copied. The file must
-    /// not shrink while the VM lives.
-    pub fn map_file(
+    /// Reads `len` bytes of `file` from `offset` on into guest memory at `gpa`.
+    ///
+    /// A private mapping of the file would save the copy, and costs more than it saves: its pages
+    /// are small, so that a kernel's first steps through itself become thousands of nested page
+    /// faults, and whoever edits the file edits the running guest.
+    pub fn load_file(
         &self,
         gpa: GuestPhysAddr,
         file: &std::fs::File,
         offset: u64,
         len: u64,
     ) -> Result<(), Error> {
+        if len == 0 {
+            return Ok(());
+        }
         let region = self.region_of(gpa, len).ok_or(Error::OutsideMemory { gpa, len })?;
-        file_map::place(&region, gpa, file, offset, len).map_err(|source| Error::MapFile {
+        host_memory::read_file(&region, gpa, file, offset, len).map_err(|source| Error::ReadFile {
             gpa,
             len,
             source,
         })
+    }
+
+    /// Asks the host to back the guest's memory by huge pages: for guests that will use it in bulk.
+    /// Fewer, larger pages are fewer nested page faults; a guest of a few pages would only have more
+    /// memory zeroed for it.
+    pub fn prefer_huge_pages(&self) {
+        for area in &self.areas {
+            if let Err(error) = host_memory::advise_huge_pages(&area.region) {
+                // A host kernel without them; all works the same, slower.
+                log::debug!("no huge pages for the guest: {error}");
+            }
+        }
     }
 
     /// Guest memory as devices and loaders read and write it. Cheap to clone.

@@ -2,7 +2,7 @@
 //!
 //! [`BootPlan::prepare`] opens and checks the files, recognises the format from what is in them,
 //! and decides what goes where, without a VM. [`BootPlan::load`] does it, for as many VMs (or
-//! resets of one) as wanted. File contents are mapped, not copied, where pages align.
+//! resets of one) as wanted.
 //!
 //! Each architecture is a file: its formats, its protocols, its map of low memory. What they share
 //! stands beside them: reading ELF, unpacking, keeping track of who has which memory.
@@ -131,6 +131,9 @@ pub struct BootPlan {
     handover: arch::Handover,
 }
 
+/// From this many bytes of images on, a guest is one that uses its memory in bulk.
+const BULK: u64 = 2 << 20;
+
 impl BootPlan {
     /// Opens and checks the files and decides on format, protocol and places. `ram` is the guest's
     /// RAM, each range one area of the address space that [`Self::load`] gets.
@@ -140,9 +143,12 @@ impl BootPlan {
 
     /// Puts everything into `mem`, which must be as [`AddrSpace::map_alloc`] gives it: zero.
     pub fn load(&self, mem: &AddrSpace, firmware: &FirmwareInfo) -> Result<Entry, Error> {
+        if self.segments.iter().map(|segment| segment.file_size).sum::<u64>() >= BULK {
+            mem.prefer_huge_pages();
+        }
         for Segment { gpa, file, offset, file_size, .. } in &self.segments {
             if *file_size > 0 {
-                mem.map_file(*gpa, file, *offset, *file_size)?;
+                mem.load_file(*gpa, file, *offset, *file_size)?;
             }
         }
         let setup = arch::hand_over(self, mem, firmware)?;
