@@ -13,6 +13,9 @@ mod x86_64;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as arch;
 
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("axvmm runs on x86_64 hosts; another architecture is a module beside kvm::x86_64");
+
 pub use arch::probe;
 pub use host::{Capability, DEVICE_VARIABLE, KvmHost, OpenError};
 pub use vcpu::{KvmVCpu, KvmVCpuCreateConfig};

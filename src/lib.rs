@@ -30,3 +30,9 @@ pub mod ratelimit;
 pub mod scripted;
 pub mod vcpu;
 pub mod vm;
+
+pub use devices::{AxVmDevices, BaseDeviceOps};
+pub use hal::{AxArchVCpu, AxVCpuExitReason, AxVCpuHal, AxVMHal};
+pub use kvm::has_hardware_support;
+pub use vcpu::{AxVCpu, VCpuState};
+pub use vm::{AxVCpuRef, AxVM, AxVMConfig, AxVMRef, VMStatus};
