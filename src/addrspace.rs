@@ -1,6 +1,8 @@
 //! Guest memory: areas of guest-physical address space backed by host mappings.
 
 mod host_memory;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt, io,
