@@ -21,6 +21,7 @@
 pub mod addr;
 pub mod addrspace;
 pub mod boot;
+pub mod cli;
 pub mod config;
 pub mod devices;
 pub mod hal;

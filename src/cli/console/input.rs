@@ -1,0 +1,169 @@
+//! From stdin to the guest: no more is read than the guest takes, so that a gigabyte that it never
+//! reads costs nothing. A terminal is the exception, for its commands must be seen: it is read ahead
+//! of the guest, up to a limit.
+
+use std::{collections::VecDeque, io};
+
+use nix::{errno::Errno, unistd::read};
+
+use super::{
+    Command,
+    keys::{Keys, Typed},
+    terminal::{self, Terminal},
+};
+use crate::devices::console::ConsoleIn;
+
+/// Bytes read at once from what is no terminal.
+const CHUNK: usize = 256;
+/// Bytes that may wait which were typed or pasted; what is beyond is lost, as on a real line.
+const TYPED_AHEAD: usize = 64 << 10;
+
+/// How the event loop is to watch stdin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    Not,
+    /// For as long as there is something to read.
+    Level,
+    /// Only when something comes: a terminal whose input is for somebody else now.
+    Edge,
+}
+
+#[derive(Debug)]
+enum Source {
+    Terminal(Terminal, Keys),
+    /// A pipe or a socket.
+    Stream,
+    /// What can be read at any time, and not be waited for.
+    File,
+    /// Nothing more will come.
+    Ended,
+}
+
+/// Standard input, and what of it the guest has not taken yet.
+#[derive(Debug)]
+pub struct Input {
+    source: Source,
+    waiting: VecDeque<u8>,
+}
+
+impl Input {
+    /// Standard input as it is; a terminal becomes raw if it is ours.
+    pub fn open() -> Self {
+        let source = match Terminal::open() {
+            Ok(Some(terminal)) => {
+                terminal.enter();
+                Source::Terminal(terminal, Keys::default())
+            }
+            Ok(None) => Source::Stream,
+            Err(errno) => {
+                log::warn!("the terminal's settings cannot be read ({errno}): no input");
+                Source::Ended
+            }
+        };
+        Self { source, waiting: VecDeque::new() }
+    }
+
+    /// Stdin is something that cannot be waited for.
+    pub fn is_a_file(&mut self) {
+        if let Source::Stream = self.source {
+            self.source = Source::File;
+        }
+    }
+
+    /// How stdin is to be watched now.
+    pub fn watch(&self) -> Watch {
+        match self.source {
+            Source::Terminal(..) if terminal::in_foreground() => Watch::Level,
+            Source::Terminal(..) => Watch::Edge,
+            Source::Stream if self.waiting.is_empty() => Watch::Level,
+            _ => Watch::Not,
+        }
+    }
+
+    /// The process goes on after a stop, perhaps in the foreground.
+    pub fn resume(&self) {
+        if let Source::Terminal(terminal, _) = &self.source {
+            terminal.enter();
+        }
+    }
+
+    /// Reads what is there: once, for it can be waited for again. Returns what the user asks for.
+    pub fn readable(&mut self, hung_up: bool) -> Vec<Command> {
+        match &self.source {
+            Source::Terminal(terminal, _) => {
+                if !terminal.is_ours() {
+                    if hung_up {
+                        self.source = Source::Ended;
+                    }
+                    return Vec::new();
+                }
+                self.read_terminal(hung_up)
+            }
+            Source::Stream if self.waiting.is_empty() => {
+                self.read_chunk();
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Gives the guest what it takes.
+    pub fn deliver(&mut self, guest: &dyn ConsoleIn) {
+        loop {
+            if self.waiting.is_empty() && matches!(self.source, Source::File) {
+                self.read_chunk();
+            }
+            if self.waiting.is_empty() {
+                return;
+            }
+            let bytes = self.waiting.make_contiguous();
+            let offered = bytes.len();
+            let taken = guest.feed(bytes).min(offered);
+            self.waiting.drain(..taken);
+            if taken < offered {
+                return;
+            }
+        }
+    }
+
+    fn read_terminal(&mut self, hung_up: bool) -> Vec<Command> {
+        let mut buffer = [0; 4096];
+        let mut commands = Vec::new();
+        let Source::Terminal(_, keys) = &mut self.source else { return commands };
+        match read(io::stdin(), &mut buffer) {
+            // With a terminal that never lets a read wait, 0 bytes are no end.
+            Ok(0) if !hung_up => {}
+            Ok(0) => self.source = Source::Ended,
+            Ok(n) => {
+                for byte in &buffer[..n] {
+                    match keys.typed(*byte) {
+                        Typed::Byte(byte) if self.waiting.len() < TYPED_AHEAD => {
+                            self.waiting.push_back(byte);
+                        }
+                        Typed::Command(command) => commands.push(command),
+                        _ => {}
+                    }
+                }
+            }
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            // Moved to the background just now.
+            Err(Errno::EIO) if !hung_up && !terminal::in_foreground() => {}
+            Err(_) => self.source = Source::Ended,
+        }
+        commands
+    }
+
+    fn read_chunk(&mut self) {
+        let mut buffer = [0; CHUNK];
+        match read(io::stdin(), &mut buffer) {
+            Ok(0) => self.source = Source::Ended,
+            Ok(n) => self.waiting.extend(&buffer[..n]),
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(errno) => {
+                // Closed for reading, for example: there is no input then.
+                log::debug!("cannot read stdin: {errno}");
+                self.source = Source::Ended;
+            }
+        }
+    }
+}

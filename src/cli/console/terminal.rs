@@ -1,0 +1,127 @@
+//! The terminal on stdin: raw while a guest runs, and as it was before after every kind of death.
+//!
+//! Output processing stays on: guests that end lines with `\n`, and our own messages, look right.
+
+use std::{
+    io::{self, IsTerminal},
+    mem::MaybeUninit,
+    os::fd::{AsFd, AsRawFd},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use nix::{
+    sys::termios::{self, SetArg, SpecialCharacterIndices, Termios},
+    unistd::{getpgrp, tcgetpgrp},
+};
+
+/// The terminal as it was found.
+static FOUND: OnceLock<libc::termios> = OnceLock::new();
+/// Whether it is raw now.
+static RAW: AtomicBool = AtomicBool::new(false);
+
+/// Signals that the process dies of on the spot.
+const FATAL: [libc::c_int; 7] = [
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGSEGV,
+    libc::SIGSYS,
+    libc::SIGTRAP,
+];
+
+/// A terminal on stdin, which is put back when this is dropped.
+#[derive(Debug)]
+pub struct Terminal {
+    raw: Termios,
+}
+
+impl Terminal {
+    /// The terminal on stdin, not touched yet; `None` if stdin is something else.
+    pub fn open() -> nix::Result<Option<Self>> {
+        if !io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        let found = termios::tcgetattr(io::stdin())?;
+        let found: libc::termios = FOUND.get_or_init(|| found.into()).to_owned();
+        restore_on_fatal_signals();
+        let mut raw = Termios::from(found);
+        termios::cfmakeraw(&mut raw);
+        raw.output_flags = Termios::from(found).output_flags;
+        // A read never waits, also if somebody else has taken what there was.
+        raw.control_chars[SpecialCharacterIndices::VMIN as usize] = 0;
+        raw.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
+        Ok(Some(Self { raw }))
+    }
+
+    /// Whether input is for the guest: the terminal is raw, and becomes so if it may.
+    pub fn is_ours(&self) -> bool {
+        RAW.load(Ordering::SeqCst) && in_foreground() || self.enter()
+    }
+
+    /// Makes it raw, if this process may: a background job leaves it to the shell. Returns whether
+    /// it is raw now.
+    pub fn enter(&self) -> bool {
+        if !in_foreground() {
+            return false;
+        }
+        // Before the change, so that a death in between restores what need not be.
+        RAW.store(true, Ordering::SeqCst);
+        termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &self.raw).is_ok()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Whether stdin's terminal listens to this process. A terminal without job control always does.
+pub fn in_foreground() -> bool {
+    tcgetpgrp(io::stdin().as_fd()).map_or(true, |group| group == getpgrp())
+}
+
+/// Puts the terminal back. Safe in a signal handler, and harmless if there is nothing to do.
+pub fn restore() {
+    if !RAW.swap(false, Ordering::SeqCst) || !in_foreground() {
+        return;
+    }
+    if let Some(found) = FOUND.get() {
+        // SAFETY: tcsetattr reads the structure, which lives as long as the process.
+        unsafe { libc::tcsetattr(io::stdin().as_raw_fd(), libc::TCSANOW, found) };
+    }
+}
+
+/// What was to happen on a fatal signal, by its number.
+static BEFORE: [OnceLock<libc::sigaction>; 32] = [const { OnceLock::new() }; 32];
+
+fn restore_on_fatal_signals() {
+    for signal in FATAL {
+        BEFORE[signal as usize].get_or_init(|| {
+            let mut before = MaybeUninit::<libc::sigaction>::zeroed();
+            // SAFETY: all-zero is a valid sigaction, the handler does async-signal-safe things only,
+            // and on the alternate stack that Rust gives each thread.
+            unsafe {
+                let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
+                action.sa_sigaction = on_fatal as extern "C" fn(libc::c_int) as usize;
+                action.sa_flags = libc::SA_ONSTACK;
+                libc::sigaction(signal, &action, before.as_mut_ptr());
+                before.assume_init()
+            }
+        });
+    }
+}
+
+/// Restores the terminal and what was to happen, which then does: the faulting instruction runs
+/// again, and `abort` raises again.
+extern "C" fn on_fatal(signal: libc::c_int) {
+    restore();
+    if let Some(before) = BEFORE.get(signal as usize).and_then(OnceLock::get) {
+        // SAFETY: what sigaction has given before is fit to be given back.
+        unsafe { libc::sigaction(signal, before, std::ptr::null_mut()) };
+    }
+}

@@ -1,0 +1,61 @@
+//! The options that name a guest, the same for every command that takes one.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::{
+    config::{self, OneOff},
+    vm::AxVMConfig,
+};
+
+/// Which guest: a file, or a kernel with a few options.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct GuestArgs {
+    /// The guest's configuration
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "kernel",
+        conflicts_with = "kernel"
+    )]
+    pub config: Option<PathBuf>,
+    /// A kernel to run without a configuration
+    #[arg(short, long)]
+    pub kernel: Option<String>,
+    /// Its initial RAM disk
+    #[arg(short, long, requires = "kernel")]
+    pub initrd: Option<String>,
+    /// Its command line
+    #[arg(short, long, requires = "kernel", allow_hyphen_values = true)]
+    pub cmdline: Option<String>,
+    /// Its memory, such as 512M
+    #[arg(short, long, value_name = "SIZE", requires = "kernel")]
+    pub memory: Option<String>,
+    /// How many vCPUs it gets
+    #[arg(short = 'n', long, value_name = "N", requires = "kernel")]
+    pub cpus: Option<u64>,
+    /// Sets a key of the configuration, such as base.memory=1G; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+impl GuestArgs {
+    /// Reads what they name.
+    pub fn load(&self) -> Result<AxVMConfig, config::Error> {
+        match (&self.config, &self.kernel) {
+            (Some(path), _) => config::load(path, &self.sets),
+            (None, kernel) => {
+                let one_off = OneOff {
+                    kernel: kernel.clone().unwrap_or_default(),
+                    initrd: self.initrd.clone(),
+                    cmdline: self.cmdline.clone(),
+                    memory: self.memory.clone(),
+                    cpus: self.cpus,
+                };
+                config::from_args(&one_off, &self.sets)
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `axvmm init`: a commented `guest.toml` to begin with.
+
+use std::{
+    io,
+    path::{Path, PathBuf, absolute},
+};
+
+use clap::Args;
+
+use super::{Failure, atomic_file, check::print, log_output::tell};
+use crate::config::{GuestArch, template};
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The kernel that the guest is to run
+    #[arg(short, long, default_value = "vmlinuz")]
+    kernel: PathBuf,
+    /// Its initial RAM disk
+    #[arg(short, long)]
+    initrd: Option<PathBuf>,
+    /// The file to write; - is stdout
+    #[arg(short, long, value_name = "FILE", default_value = "guest.toml")]
+    output: PathBuf,
+    /// Takes the place of a file that is there
+    #[arg(long)]
+    force: bool,
+}
+
+/// Writes the file.
+pub fn init(args: &InitArgs) -> Result<u8, Failure> {
+    let arch = GuestArch::from_name(std::env::consts::ARCH).unwrap_or(GuestArch::X86_64);
+    let kernel = seen_from(&args.output, &args.kernel)?;
+    let initrd = args.initrd.as_deref().map(|path| seen_from(&args.output, path)).transpose()?;
+    let text = template(&kernel, initrd.as_deref(), arch);
+    if args.output == Path::new("-") {
+        print(&text)?;
+        return Ok(0);
+    }
+    let name = args.output.display();
+    let write = if args.force { atomic_file::replace } else { atomic_file::create };
+    write(&args.output, text.as_bytes()).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::usage(format!(
+            "{name} is there already\n  Give --force to write over it, or -o with another name."
+        )),
+        _ => Failure::usage(format!("Failed to write {name}: {error}")),
+    })?;
+    if !args.kernel.exists() {
+        tell(&format!("note: there is no kernel {} yet", args.kernel.display()));
+    }
+    print(&format!("Wrote {name}. To run it: axvmm run --config {name}\n"))?;
+    Ok(0)
+}
+
+/// The path as it is written in a file whose relative paths are relative to itself.
+fn seen_from(file: &Path, path: &Path) -> Result<String, Failure> {
+    let same_directory = file.parent().is_none_or(|parent| parent.as_os_str().is_empty());
+    let seen = match same_directory || path.is_absolute() {
+        true => path.to_owned(),
+        false => {
+            absolute(path).map_err(|error| Failure::call("find the working directory", error))?
+        }
+    };
+    seen.into_os_string().into_string().map_err(|path| {
+        Failure::usage(format!("{path:?} is no UTF-8, which a TOML file cannot name: rename it"))
+    })
+}

@@ -1,0 +1,121 @@
+//! Messages and the log, on stderr. A guest can make axvmm log, so that a stderr that nobody reads
+//! must not hold a vCPU: all goes through a [`Sink`].
+
+use std::{
+    io::{self, IsTerminal, Write},
+    os::fd::AsFd,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use clap::{Args, builder::PossibleValuesParser};
+use env_logger::{Builder, Env, Target, WriteStyle};
+use log::Level;
+use nix::{
+    poll::{PollFd, PollFlags, poll},
+    sys::eventfd::EventFd,
+};
+
+use super::sink::{Settings, Sink};
+
+/// The environment variables that set what is logged; the first has precedence.
+const VARIABLES: [&str; 2] = ["AXVMM_LOG", "RUST_LOG"];
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+const DEFAULT_LEVEL: &str = "info";
+
+/// How long the end waits for a stderr that nobody reads, in milliseconds.
+const PATIENCE: u16 = 200;
+
+/// What to log.
+#[derive(Clone, Debug, Args)]
+pub struct LogArgs {
+    /// How much to tell on stderr [default: info, or what AXVMM_LOG or RUST_LOG say]
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = PossibleValuesParser::new(LEVELS))]
+    log_level: Option<String>,
+    /// Tells errors only: --log-level error
+    #[arg(short, long, global = true, conflicts_with = "log_level")]
+    quiet: bool,
+}
+
+impl LogArgs {
+    /// Makes `log` write to stderr, one short line a record.
+    pub fn install(&self) {
+        let set = VARIABLES.into_iter().find(|name| std::env::var_os(name).is_some());
+        let env = Env::default().filter_or(set.unwrap_or(VARIABLES[0]), DEFAULT_LEVEL);
+        let mut builder = match (&self.log_level, self.quiet) {
+            (None, false) => Builder::from_env(env),
+            (level, _) => {
+                let mut builder = Builder::new();
+                builder.parse_filters(level.as_deref().unwrap_or("error"));
+                builder
+            }
+        };
+        let style = if colourful(&io::stderr()) { WriteStyle::Always } else { WriteStyle::Never };
+        builder.write_style(style).target(Target::Pipe(Box::new(ToSink))).format(|to, record| {
+            let level = record.level();
+            let style = to.default_level_style(level);
+            let word = match level {
+                Level::Error => "error",
+                Level::Warn => "warning",
+                Level::Info => return writeln!(to, "axvmm: {}", record.args()),
+                Level::Debug => "debug",
+                Level::Trace => "trace",
+            };
+            writeln!(to, "axvmm: {style}{word}{style:#}: {}", record.args())
+        });
+        // A program that uses the library may have set up its own log, which is fine.
+        let _ = builder.try_init();
+    }
+}
+
+/// Whether colours are wanted there.
+pub fn colourful(to: &impl IsTerminal) -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    to.is_terminal() && !unwanted && !dumb
+}
+
+/// Tells the user something that is no log record.
+pub fn tell(message: &str) {
+    tell_raw(&format!("axvmm: {message}\n"));
+}
+
+/// Puts a text on stderr as it is.
+pub fn tell_raw(text: &str) {
+    if let Some(sink) = sink() {
+        sink.put(text.as_bytes());
+    }
+}
+
+/// Waits until all is written, for a moment.
+pub fn flush() {
+    let Some(sink) = SINK.get().and_then(Option::as_ref) else { return };
+    let Ok(done) = EventFd::new().map(Arc::new) else { return };
+    sink.drain(done.clone());
+    // Whatever comes of it, the end has come.
+    let _ = poll(&mut [PollFd::new(done.as_fd(), PollFlags::POLLIN)], PATIENCE);
+}
+
+static SINK: OnceLock<Option<Sink>> = OnceLock::new();
+
+fn sink() -> Option<&'static Sink> {
+    // There is nobody to complain to about a stderr that takes nothing.
+    let settings = Settings { name: "log", patience: Duration::ZERO, report: |_| {} };
+    SINK.get_or_init(|| Sink::new(io::stderr(), settings).ok()).as_ref()
+}
+
+/// Gives what is written to the sink.
+struct ToSink;
+
+impl Write for ToSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(sink) = sink() {
+            sink.put(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

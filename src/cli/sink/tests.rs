@@ -1,0 +1,116 @@
+use std::{
+    io::Read,
+    os::unix::net::UnixStream,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
+
+use nix::sys::eventfd::EfdFlags;
+
+use super::*;
+
+const NAME: &str = "test-sink";
+
+fn settings(patience: Duration, report: fn(Trouble)) -> Settings {
+    Settings { name: NAME, patience, report }
+}
+
+fn quiet(_: Trouble) {}
+
+fn drained(sink: &Sink) {
+    let done = Arc::new(EventFd::new().unwrap());
+    sink.drain(done.clone());
+    done.read().unwrap();
+}
+
+#[test]
+fn bytes_come_out_in_order_and_unaltered() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let sink = Sink::new(&ours, settings(Duration::from_secs(60), quiet)).unwrap();
+    drop(ours);
+    let all: Vec<u8> = (0..1_000_000_u32).map(|i| ((i * 7) >> 3) as u8).collect();
+    let expect = all.clone();
+    let reader = thread::spawn(move || {
+        let mut got = vec![0; expect.len()];
+        theirs.read_exact(&mut got).unwrap();
+        assert!(got == expect);
+    });
+    let (bytes, chunks) = all.split_at(300_000);
+    bytes.iter().for_each(|byte| sink.put(&[*byte]));
+    chunks.chunks(100_000).for_each(|chunk| sink.put(chunk));
+    drained(&sink);
+    reader.join().unwrap();
+    assert_eq!((sink.dropped(), sink.written()), (0, 1_000_000));
+}
+
+#[test]
+fn a_reader_that_stalls_costs_one_wait_and_is_told_when_it_goes_on() {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    fn tell(trouble: Trouble) {
+        if let Trouble::Dropped(n) = trouble {
+            TOLD.fetch_add(n, Ordering::SeqCst);
+        }
+    }
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let sink = Sink::new(&ours, settings(Duration::from_millis(100), tell)).unwrap();
+    drop(ours);
+    // More than ring, chunk in hand and socket hold.
+    let start = Instant::now();
+    for _ in 0..100_000 {
+        sink.put(&[b'x'; 100]);
+    }
+    assert!(start.elapsed() < Duration::from_secs(30), "it waited for each");
+    let dropped = sink.dropped();
+    assert!(dropped > 0 && sink.waiting() == RING as u64);
+    let mut got = vec![0; 10_000_000 - dropped as usize];
+    theirs.read_exact(&mut got).unwrap();
+    drained(&sink);
+    assert_eq!(TOLD.load(Ordering::SeqCst), dropped);
+    sink.put(b"again");
+    let mut again = [0; 5];
+    theirs.read_exact(&mut again).unwrap();
+    assert_eq!(&again, b"again");
+}
+
+#[test]
+fn a_hurry_ends_a_wait() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let sink = Arc::new(Sink::new(&ours, settings(Duration::from_secs(3600), quiet)).unwrap());
+    let writer = thread::spawn({
+        let sink = sink.clone();
+        move || sink.put(&vec![0; 10_000_000])
+    });
+    while sink.waiting() < RING as u64 {
+        thread::yield_now();
+    }
+    sink.hurry();
+    writer.join().unwrap();
+    assert!(sink.dropped() > 0);
+}
+
+#[test]
+fn a_reader_that_has_gone_is_told_once_and_costs_nothing() {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    fn tell(trouble: Trouble) {
+        assert!(matches!(trouble, Trouble::Failed(_)), "{trouble:?}");
+        TOLD.fetch_add(1, Ordering::SeqCst);
+    }
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    drop(theirs);
+    let sink = Sink::new(&ours, settings(Duration::from_secs(3600), tell)).unwrap();
+    for _ in 0..10 {
+        sink.put(&[0; 100_000]);
+    }
+    drained(&sink);
+    assert_eq!((sink.dropped(), TOLD.load(Ordering::SeqCst)), (1_000_000, 1));
+}
+
+#[test]
+fn without_bytes_there_is_no_thread_and_nothing_to_drain() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let sink = Sink::new(&ours, settings(Duration::ZERO, quiet)).unwrap();
+    let done = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
+    sink.drain(done.clone());
+    assert_eq!(done.read().unwrap(), 1);
+    assert_eq!(sink.shared.lock().thread, Thread::NotYet);
+}
