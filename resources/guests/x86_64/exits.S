@@ -1,7 +1,8 @@
 # exits: a benchmark of what one exit costs. Reads COM1's line status register
 # over and over between two lines of text.
 #
-# Command line: nothing, or how many reads (300000).
+# Command line: nothing, or how many reads (300000); with the word `halt` it then
+# halts with interrupts off, so that what is left can be looked at.
 # The VMM should show: `exits: start`, then `exits: done`, and end with status 0.
 # Boot: PVH, 32-bit.
 
@@ -19,6 +20,7 @@ main:
     dec %ecx
     jnz 1b
     print "exits: done\n"
+    if_arg "halt", halt
     ret
 
 # %eax = how many reads: the first word that begins with a digit other than 0.
