@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -29,6 +29,10 @@ pub struct KvmHal {
     host: KvmHost,
     vm: VmFd,
     arch: arch::VmState,
+    /// Made when something first needs them, which is after the memory: KVM frees its old tables
+    /// of devices in the background, and a change of memory meanwhile waits for that, for
+    /// milliseconds.
+    interrupt_controllers: OnceLock<Result<(), (&'static str, kvm_ioctls::Error)>>,
     /// What backs each memory slot; KVM reads and writes there as long as the slot stands.
     slots: Mutex<HashMap<u32, Arc<GuestRegionMmap>>>,
     irq_trouble: RateLimit,
@@ -36,7 +40,7 @@ pub struct KvmHal {
 }
 
 impl KvmHal {
-    /// Creates a VM with its interrupt controller; no memory and no vCPUs yet.
+    /// Creates a VM; no memory and no vCPUs yet.
     pub fn new() -> HalResult<Arc<Self>> {
         let host = KvmHost::open()?;
         host.check()?;
@@ -51,10 +55,17 @@ impl KvmHal {
             host,
             vm,
             arch,
+            interrupt_controllers: OnceLock::new(),
             slots: Mutex::default(),
             irq_trouble: RateLimit::new(1, Duration::from_secs(10)),
             created: Instant::now(),
         }))
+    }
+
+    fn need_interrupt_controllers(&self) -> HalResult {
+        self.interrupt_controllers
+            .get_or_init(|| arch::create_interrupt_controllers(&self.vm))
+            .map_err(|(what, errno)| HalError::failed(what, errno))
     }
 
     fn set_slot(&self, region: kvm_userspace_memory_region) -> io::Result<()> {
@@ -112,9 +123,15 @@ impl MemorySlots for KvmHal {
 
 impl IrqSink for KvmHal {
     fn set_irq(&self, irq: u32, high: bool) {
-        if let Err(errno) = self.vm.set_irq_line(irq, high) {
+        let driven = self.need_interrupt_controllers().and_then(|()| {
+            let failed = |errno| {
+                HalError::failed(format!("drive interrupt line {irq} (KVM_IRQ_LINE)"), errno)
+            };
+            self.vm.set_irq_line(irq, high).map_err(failed)
+        });
+        if let Err(error) = driven {
             if self.irq_trouble.pass().is_some() {
-                log::error!("Failed to drive interrupt line {irq} (KVM_IRQ_LINE): {errno}");
+                log::error!("{error}");
             }
         }
     }
@@ -140,6 +157,7 @@ impl AxVMHal for KvmHal {
             ))
             .hint("Set cpu_num to that or less."));
         }
+        self.need_interrupt_controllers()?;
         let fd = self.vm.create_vcpu(vcpu_id as u64).map_err(|errno| {
             HalError::failed(format!("create vCPU {vcpu_id} (KVM_CREATE_VCPU)"), errno)
         })?;
@@ -161,12 +179,14 @@ impl AxVMHal for KvmHal {
     }
 
     fn register_irqfd(&self, irq: u32, fd: &EventFd) -> HalResult {
+        self.need_interrupt_controllers()?;
         self.vm.register_irqfd(fd, irq).map_err(|errno| {
             HalError::failed(format!("connect an eventfd to interrupt {irq} (KVM_IRQFD)"), errno)
         })
     }
 
     fn signal_msi(&self, addr: GuestPhysAddr, data: u32) -> HalResult {
+        self.need_interrupt_controllers()?;
         let msi = kvm_msi {
             address_lo: addr.0 as u32,
             address_hi: (addr.0 >> 32) as u32,

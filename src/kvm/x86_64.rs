@@ -50,21 +50,13 @@ pub struct VCpuConfig {
     is_bsp: bool,
 }
 
-/// Gives a new VM its interrupt controllers (local APICs, IOAPIC, 8259s) and its timer (8254), all
-/// in the host kernel.
+/// Places the pages that a new VM lends to KVM, and asks what all its vCPUs need to know.
 pub fn create_vm(host: &KvmHost, vm: &VmFd) -> HalResult<VmState> {
     vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(|errno| {
         HalError::failed("place the identity map (KVM_SET_IDENTITY_MAP_ADDR)", errno)
     })?;
     vm.set_tss_address(TSS_ADDRESS)
         .map_err(|errno| HalError::failed("place the TSS (KVM_SET_TSS_ADDR)", errno))?;
-    vm.create_irq_chip().map_err(|errno| {
-        HalError::failed("create the interrupt controllers (KVM_CREATE_IRQCHIP)", errno)
-    })?;
-    // With a dummy speaker port 0x61 stays in the kernel: PIT channel 2 is polled through it.
-    let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
-    vm.create_pit2(pit)
-        .map_err(|errno| HalError::failed("create the timer (KVM_CREATE_PIT2)", errno))?;
     let supported = host.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(|errno| {
         HalError::failed("ask for the processor's features (KVM_GET_SUPPORTED_CPUID)", errno)
     })?;
@@ -76,6 +68,16 @@ pub fn create_vm(host: &KvmHost, vm: &VmFd) -> HalResult<VmState> {
         settable_msrs: msr_list.as_slice().iter().copied().collect(),
         tsc_deadline_timer: host.kvm.check_extension(Cap::TscDeadlineTimer),
     })
+}
+
+/// Gives a VM its interrupt controllers (local APICs, IOAPIC, 8259s) and its timer (8254), all in
+/// the host kernel; it has no vCPUs yet. An error comes with what KVM refused to do.
+pub fn create_interrupt_controllers(vm: &VmFd) -> Result<(), (&'static str, kvm_ioctls::Error)> {
+    vm.create_irq_chip()
+        .map_err(|errno| ("create the interrupt controllers (KVM_CREATE_IRQCHIP)", errno))?;
+    // With a dummy speaker port 0x61 stays in the kernel: PIT channel 2 is polled through it.
+    let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+    vm.create_pit2(pit).map_err(|errno| ("create the timer (KVM_CREATE_PIT2)", errno))
 }
 
 /// What vCPU `vcpu_id` of `vcpu_num` is set up with. Its APIC id is what KVM makes it: `vcpu_id`.
