@@ -20,6 +20,10 @@ const NOT_SUPPORTED: u64 = u64::MAX;
 /// The bytes at the program counter that a fault report shows.
 const CODE_BYTES: usize = 16;
 
+/// A vCPU's thread calls into devices and writes log lines, no deeper; and in a stack of the usual
+/// 2 MiB the host may put one huge page.
+const STACK_BYTES: usize = 256 * 1024;
+
 /// The running threads of a VM's vCPUs.
 pub struct VCpuThreads<H: AxVMHal> {
     vm: AxVMRef<H>,
@@ -46,6 +50,7 @@ impl<H: AxVMHal> VCpuThreads<H> {
             let (shared, on_stopped) = (vm.clone(), on_stopped.clone());
             let spawned = thread::Builder::new()
                 .name(format!("VM[{}]-VCpu[{vcpu_id}]", vm.id))
+                .stack_size(STACK_BYTES)
                 .spawn(move || {
                     let leaves = Leaves { vm: &shared, on_stopped: &*on_stopped };
                     shared.vcpu_thread(vcpu_id);
