@@ -5,6 +5,7 @@
 mod atomic_file;
 mod check;
 mod console;
+mod doctor;
 mod duration;
 mod failure;
 mod guest_args;
@@ -42,6 +43,8 @@ enum Command {
     Run(run::RunArgs),
     /// Shows what a guest would get, and where; runs nothing
     Check(check::CheckArgs),
+    /// Finds out whether this host can run guests, and what to do if not
+    Doctor(doctor::DoctorArgs),
     /// Writes a guest.toml to begin with
     Init(init::InitArgs),
 }
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args, started),
         Command::Check(args) => check::check(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Init(args) => init::init(&args),
     };
     let status = result.unwrap_or_else(|failure| {
