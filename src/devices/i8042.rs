@@ -236,8 +236,8 @@ impl I8042 {
         }
     }
 
-    /// Presses Ctrl-Alt-Del and lets go. `false`: the guest has the keyboard or its interrupt turned
-    /// off, or has not read what was sent before; nothing was sent.
+    /// Presses Ctrl-Alt-Del and lets go. `false`: no driver has enabled the keyboard (yet), or it has
+    /// not read what was sent before; nothing was sent.
     pub fn send_ctrl_alt_del(&self) -> bool {
         self.with(|state| {
             let reads = state.keyboard.scanning()

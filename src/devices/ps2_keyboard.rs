@@ -21,17 +21,13 @@ const SELF_TEST_PASSED: u8 = 0xaa;
 const SET_2: u8 = 2;
 const QUERY_SET: u8 = 0;
 
-#[derive(Debug)]
+/// A keyboard that is silent until a driver enables it. A real one scans from the start, but keys
+/// before there is a driver would be lost, or in the way of its probe.
+#[derive(Debug, Default)]
 pub struct Keyboard {
     scanning: bool,
     /// The command whose parameter comes next.
     wants_parameter: Option<u8>,
-}
-
-impl Default for Keyboard {
-    fn default() -> Self {
-        Self { scanning: true, wants_parameter: None }
-    }
 }
 
 impl Keyboard {
@@ -55,7 +51,8 @@ impl Keyboard {
             }
             command::ECHO => return vec![command::ECHO],
             command::IDENTIFY => return vec![ACK, 0xab, if translated { 0x41 } else { 0x83 }],
-            command::ENABLE | command::DEFAULTS => self.scanning = true,
+            command::DEFAULTS => {}
+            command::ENABLE => self.scanning = true,
             command::DISABLE => self.scanning = false,
             command::RESET => {
                 *self = Self::default();

@@ -8,6 +8,7 @@
 //! 0xfec0_0000            IOAPIC            } in the host kernel
 //! 0xc000_0000            the hole: devices
 //! 0x0010_0000            RAM
+//! 0x000f_fff0            reset vector: resets the machine
 //! 0x000e_0000            ACPI tables, told as reserved
 //! 0x0009_fc00            where a PC has its display; not told as RAM
 //! 0x0000_0000            RAM
@@ -16,8 +17,10 @@
 mod acpi;
 mod make;
 mod requests;
+mod reset_vector;
 
 pub use make::{make_devices, speed_up};
+use reset_vector::RESET_VECTOR;
 
 use super::{
     Error,
@@ -160,6 +163,14 @@ pub fn devices(asked: &DevicesConfig, notes: &mut Vec<String>) -> Result<Vec<Dev
     Ok(devices)
 }
 
+/// The first port of the device of this model.
+fn port(devices: &[DevicePlan], model: Model) -> Option<u16> {
+    devices.iter().find(|device| device.model == model).and_then(|device| match device.window {
+        Window::Port(ports) => Some(ports.first().0),
+        Window::Mmio(_) => None,
+    })
+}
+
 fn ports(name: &str, first: u16, count: u16) -> Result<PortRange, Error> {
     PortRange::new(Port(first), count).ok_or_else(|| Error::Device {
         name: name.to_owned(),
@@ -175,17 +186,19 @@ pub fn firmware(
     devices: &[DevicePlan],
     notes: &mut Vec<String>,
 ) -> Result<Firmware, Error> {
-    let place = AddrRange::inclusive(GuestPhysAddr(TABLES), GuestPhysAddr(ONE_MIB - 1));
-    let place = place
-        .filter(|place| ram.iter().any(|r| r.contains(place.first()) && r.contains(place.last())));
+    let up_to = |first, end| AddrRange::inclusive(GuestPhysAddr(first), GuestPhysAddr(end - 1));
+    let is_ram = |range: &GuestPhysAddrRange| {
+        ram.iter().any(|ram| ram.contains(range.first()) && ram.contains(range.last()))
+    };
     let mut memory_map: Vec<_> = ram.iter().flat_map(told_as_ram).collect();
     let mut tables = Vec::new();
-    match place {
-        Some(place) => {
+    match (up_to(TABLES, ONE_MIB).filter(is_ram), up_to(TABLES, RESET_VECTOR)) {
+        (Some(whole), Some(place)) => {
             tables = acpi::tables(cpus, devices, place)?;
-            memory_map.push(MemMapEntry { range: place, kind: MemKind::Reserved });
+            tables.extend(reset_vector::code(devices));
+            memory_map.push(MemMapEntry { range: whole, kind: MemKind::Reserved });
         }
-        None => notes.push(format!(
+        _ => notes.push(format!(
             "no ACPI tables: the guest has no memory at {TABLES:#x}-{:#x} to put them in",
             ONE_MIB - 1
         )),

@@ -134,6 +134,8 @@ fn each_byte_comes_with_an_edge_of_its_own_if_the_interrupt_is_on() {
 #[test]
 fn ctrl_alt_del_is_sent_to_a_guest_that_reads_the_keyboard() {
     let pc = Pc::new();
+    assert!(!pc.controller.send_ctrl_alt_del());
+    pc.tell(&[0xf4]);
     pc.tell(&[0xf5]);
     assert!(!pc.controller.send_ctrl_alt_del());
     pc.tell(&[0xf4]);
@@ -148,6 +150,7 @@ fn ctrl_alt_del_is_sent_to_a_guest_that_reads_the_keyboard() {
 #[test]
 fn the_buffer_is_bounded() {
     let pc = Pc::new();
+    pc.tell(&[0xf4]);
     for _ in 0..1000 {
         pc.data(0xf2);
         pc.controller.send_ctrl_alt_del();

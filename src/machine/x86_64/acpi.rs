@@ -16,13 +16,13 @@ use acpi_tables::{
     xsdt::XSDT,
 };
 
-use super::{IOAPIC, LOCAL_APIC};
+use super::{IOAPIC, LOCAL_APIC, port};
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange},
     devices::reset_control::RESET_VALUE,
     machine::{
         Error,
-        plan::{DevicePlan, FirmwareTable, Model, Window},
+        plan::{DevicePlan, FirmwareTable, Model},
     },
 };
 
@@ -93,14 +93,6 @@ fn bytes(table: &dyn Aml) -> Vec<u8> {
     let mut bytes = Vec::new();
     table.to_aml_bytes(&mut bytes);
     bytes
-}
-
-/// The first port of the device of this model.
-fn port(devices: &[DevicePlan], model: Model) -> Option<u16> {
-    devices.iter().find(|device| device.model == model).and_then(|device| match device.window {
-        Window::Port(ports) => Some(ports.first().0),
-        Window::Mmio(_) => None,
-    })
 }
 
 /// The fixed description (5.2.9).

@@ -110,6 +110,17 @@ fn regions_are_honoured_and_without_low_memory_there_is_no_acpi() {
     assert_eq!(plan.firmware.memory_map[1].range.first(), GuestPhysAddr(0x20_0000));
 }
 
+#[test]
+fn the_reset_vector_writes_the_reset_value_to_the_reset_register() {
+    let (config, _file) = config(MemoryConfig::Size(MIB));
+    let plan = Plan::new(&config).unwrap();
+    let (machine, _) = build(&plan, vec![]);
+    let mut code = [0; 7];
+    machine.vm.address_space().read(GuestPhysAddr(0xf_fff0), &mut code).unwrap();
+    // mov dx, 0xcf9; mov al, 6; out dx, al; hlt
+    assert_eq!(code, [0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4]);
+}
+
 #[track_caller]
 fn overlap(config: &AxVMConfig) -> (String, String) {
     match Plan::new(config).unwrap_err() {
@@ -249,6 +260,9 @@ fn a_plan_can_be_built_again_and_its_machine_prints_and_powers_off() {
             assert_eq!(devices.handle_port_write(Port(port), width, value), effect, "{port:#x}");
         }
         assert_eq!(console.bytes(), b"CE");
+        assert!(!machine.send_ctrl_alt_del()); // no driver yet
+        let _ = devices.handle_port_write(Port(0x60), AccessWidth::Byte, 0xf4);
+        assert_eq!(devices.handle_port_read(Port(0x60), AccessWidth::Byte), 0xfa);
         assert!(machine.send_ctrl_alt_del());
         assert_eq!(devices.handle_port_read(Port(0x60), AccessWidth::Byte), 0x1d); // Ctrl
         let mut rsdp = [0; 8];

@@ -1,6 +1,10 @@
 use super::*;
 use crate::{
-    machine::{Plan, x86_64::tests::config},
+    machine::{
+        Plan,
+        plan::Window,
+        x86_64::{RESET_VECTOR, tests::config},
+    },
     vm::config::MemoryConfig,
 };
 
@@ -37,7 +41,7 @@ fn windows(plan: &Plan) -> Vec<(u16, u64)> {
 #[test]
 fn all_checksums_are_right_and_all_tables_are_found_from_the_root() {
     let plan = plan(2);
-    for table in &plan.tables {
+    for table in plan.tables.iter().filter(|table| table.gpa.0 != RESET_VECTOR) {
         let sum = table.bytes().iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
         assert_eq!(sum, 0, "{}", table.name);
         assert_eq!(table.gpa.0 % 16, 0, "{}", table.name);
