@@ -16,12 +16,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+
 use super::file::ImageSource;
 
 /// How many kernels are kept: those used last.
 const KEPT: usize = 8;
 /// A temporary file this old belongs to a process that is gone.
 const ABANDONED: Duration = Duration::from_secs(3600);
+/// The extension of the marks of kernels that were started but not unpacked, and how long each is
+/// remembered.
+const SEEN: &str = "seen";
+const FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far apart two changes of a file must be to bear different times, generously.
 const TIMESTAMP_TICK: Duration = Duration::from_millis(100);
 /// How often using an entry is noted in its file's time.
@@ -59,6 +65,8 @@ impl Key {
 #[derive(Clone, Debug)]
 pub struct Cache {
     dir: PathBuf,
+    /// Whether it is there tomorrow: not one in memory.
+    lasting: bool,
 }
 
 impl Cache {
@@ -66,11 +74,38 @@ impl Cache {
     pub fn of_user() -> Option<Self> {
         let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
         let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-        Some(Self::at(&base.join("axvmm/kernels")))
+        let mut cache = Self::at(&base.join("axvmm/kernels"));
+        cache.lasting = !cache.is_in_memory();
+        Some(cache)
     }
 
     pub fn at(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self { dir: dir.to_owned(), lasting: true }
+    }
+
+    /// Whether the directory, or where it would be made, is on a file system in memory.
+    fn is_in_memory(&self) -> bool {
+        const RAMFS: FsType = FsType(0x8584_58f6);
+        let nearest = self.dir.ancestors().find_map(|dir| statfs(dir).ok());
+        nearest.is_some_and(|fs| [TMPFS_MAGIC, RAMFS].contains(&fs.filesystem_type()))
+    }
+
+    /// Whether an entry that is not there yet would be used again, as far as one can tell: the
+    /// cache lasts, and this is not the first time that it is asked for.
+    pub fn pays(&self, key: &Key) -> bool {
+        let mark = self.dir.join(&key.name).with_extension(SEEN);
+        if !self.lasting || mark.exists() {
+            return self.lasting;
+        }
+        let marked = self.make_dir().and_then(|()| File::create(mark)).and_then(|_| self.prune());
+        if let Err(error) = marked {
+            log::debug!("Kernel cache {:?}: {error}", self.dir);
+        }
+        false
+    }
+
+    fn make_dir(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)
     }
 
     pub fn path(&self, key: &Key) -> PathBuf {
@@ -100,7 +135,7 @@ impl Cache {
     /// Begins a new entry.
     pub fn create(&self, key: &Key) -> io::Result<NewEntry<'_>> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        self.make_dir()?;
         let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let temporary = self.dir.join(format!(".{pid}.{count}.tmp"));
         let _ = fs::remove_file(&temporary); // an earlier process of this number left it
@@ -120,11 +155,17 @@ impl Cache {
             let entry = entry?;
             let (Ok(is), path) = (entry.metadata(), entry.path()) else { continue };
             let Ok(modified) = is.modified() else { continue };
-            let temporary = path.extension().is_some_and(|ext| ext == "tmp");
-            if temporary && modified.elapsed().is_ok_and(|age| age > ABANDONED) {
+            let limit = match path.extension().and_then(|ext| ext.to_str()) {
+                Some("elf") => {
+                    entries.push((modified, path));
+                    continue;
+                }
+                Some("tmp") => ABANDONED,
+                Some(SEEN) => FORGOTTEN,
+                _ => continue,
+            };
+            if modified.elapsed().is_ok_and(|age| age > limit) {
                 let _ = fs::remove_file(path); // another process may have been faster
-            } else if path.extension().is_some_and(|ext| ext == "elf") {
-                entries.push((modified, path));
             }
         }
         entries.sort();

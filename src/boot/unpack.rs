@@ -1,5 +1,5 @@
-//! Unpacking a kernel's compressed payload on the host, which is many times faster than in a guest
-//! and need be done only once.
+//! Unpacking a kernel's compressed payload on the host, so that it need be done only once: a start
+//! from the cache saves the guest that work, and the memory for both forms.
 
 mod formats;
 
@@ -49,6 +49,11 @@ impl Compression {
         MAGICS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, found)| *found)
     }
 
+    /// Whether there is a decompressor for it here.
+    fn is_known_here(self) -> bool {
+        matches!(self, Self::Gzip | Self::Lz4 | Self::Xz | Self::Zstd)
+    }
+
     /// Whether Linux puts the unpacked size behind the compressed data. gzip ends with it anyway.
     fn has_size_behind(self) -> bool {
         self != Self::Gzip
@@ -79,12 +84,25 @@ pub struct Payload {
     pub max_size: u64,
 }
 
-/// Unpacks to a file in the cache or in memory; one that is in the cache already is used.
+/// When unpacking on the host is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// In any case.
+    Always,
+    /// If it was done before, or will serve again: the guest's own code is several times faster
+    /// than ours, so that doing it once only is a loss. A kernel that is started a second time is
+    /// likely to be started more often.
+    IfItPays,
+}
+
+/// Unpacks to a file in the cache or in memory; one that is in the cache already is used. `None`:
+/// it does not pay.
 pub fn unpack(
     source: &ImageSource,
     payload: Payload,
     cache: Option<&Cache>,
-) -> Result<(ImageSource, Unpacked), Fault> {
+    effort: Effort,
+) -> Result<Option<(ImageSource, Unpacked)>, Fault> {
     let (compression, size) = examine(source, payload)?;
     let unpacked = |cache, cache_hit| Unpacked { compression, size, cache, cache_hit };
     let image =
@@ -94,14 +112,17 @@ pub fn unpack(
     if let Some((cache, key)) = &cached {
         if let Some(file) = cache.get(key) {
             let path = cache.path(key);
-            return Ok((image(file, path.clone()), unpacked(Some(path), true)));
+            return Ok(Some((image(file, path.clone()), unpacked(Some(path), true))));
+        }
+        if effort == Effort::IfItPays && !cache.pays(key) {
+            return Ok(None);
         }
         match cache.create(key) {
             Ok(entry) => match decompress(source, payload, compression, size, entry.file()) {
                 Ok(()) => match entry.keep() {
                     Ok(file) => {
                         let path = cache.path(key);
-                        return Ok((image(file, path.clone()), unpacked(Some(path), false)));
+                        return Ok(Some((image(file, path.clone()), unpacked(Some(path), false))));
                     }
                     Err(error) => log::debug!("Kernel cache: {error}"),
                 },
@@ -112,6 +133,9 @@ pub fn unpack(
         }
     }
     // No cache, or one that cannot be written: memory will do.
+    if effort == Effort::IfItPays {
+        return Ok(None);
+    }
     let in_memory = || -> Result<File, Failure> {
         let file = File::from(
             memfd_create("kernel", MFdFlags::MFD_CLOEXEC)
@@ -121,7 +145,7 @@ pub fn unpack(
         Ok(file)
     };
     match in_memory() {
-        Ok(file) => Ok((image(file, source.path.clone()), unpacked(None, false))),
+        Ok(file) => Ok(Some((image(file, source.path.clone()), unpacked(None, false)))),
         Err(Failure::Payload(problem)) => Err(fault(compression, problem)),
         Err(Failure::Write(error)) => {
             Err(fault(compression, format!("there is no memory to unpack it to: {error}")))
@@ -145,6 +169,9 @@ fn examine(source: &ImageSource, payload: Payload) -> Result<(Compression, u64),
     let compression = Compression::detect(&head).ok_or_else(|| {
         Fault::new("payload_offset", format!("{head:02x?} begin no known compressed data"))
     })?;
+    if !compression.is_known_here() {
+        return Err(fault(compression, "only the guest can unpack this format".into()));
+    }
     let size = tail.iter().rev().fold(0, |size, byte| size << 8 | u64::from(*byte));
     if size == 0 || size > max_size {
         let problem =

@@ -103,7 +103,8 @@ pub struct Module {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unpack {
-    /// The host where it can, else the guest.
+    /// The host where that pays: when the same kernel is started again, and from then on. Else the
+    /// guest.
     #[default]
     Auto,
     /// The host, or it is an error.

@@ -1,10 +1,11 @@
 use std::{fs, io::Write, os::unix::fs::PermissionsExt, thread::sleep, time::Duration};
 
 use super::{super::testing::*, *};
+use crate::vm::config::Unpack;
 
 /// A bench whose kernel is old enough to be cached.
 fn bench() -> Bench {
-    let bench = Bench::new(&bzimage(&lz4(&inner_elf(true))));
+    let bench = Bench::new(&bzimage(&lz4(&inner_elf(true)))).unpack(Unpack::Host);
     sleep(TIMESTAMP_TICK + Duration::from_millis(20));
     bench
 }
@@ -31,6 +32,23 @@ fn a_kernel_is_unpacked_once() {
     assert!(!hit);
     assert_eq!(start(&bench), (path, true));
     assert_eq!(entries(&bench), 1);
+}
+
+#[test]
+fn left_to_itself_a_kernel_is_unpacked_when_it_is_started_again() {
+    let bench = bench().unpack(Unpack::Auto);
+    let plan = bench.prepare_cached().unwrap();
+    assert_eq!((plan.unpacked, plan.notes), (None, vec![]));
+    let (path, hit) = start(&bench);
+    assert!(!hit);
+    assert_eq!(start(&bench), (path, true));
+    // Not in a cache that is gone tomorrow, but one that is there is used.
+    let cache = Cache { lasting: false, ..bench.cache() };
+    let prepare = || crate::boot::arch::prepare(&bench.config, &bench.ram, Some(&cache)).unwrap();
+    assert!(prepare().unpacked.is_some_and(|unpacked| unpacked.cache_hit));
+    fs::remove_dir_all(bench.dir.path().join("cache")).unwrap();
+    assert_eq!((prepare().unpacked, prepare().unpacked), (None, None));
+    assert!(!bench.dir.path().join("cache").exists());
 }
 
 #[test]

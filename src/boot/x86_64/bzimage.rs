@@ -11,7 +11,7 @@ use crate::{
         draft::{Draft, space_error},
         elf,
         error::Role,
-        unpack::{self, Payload},
+        unpack::{self, Effort, Payload},
     },
     vm::config::Unpack,
 };
@@ -102,6 +102,7 @@ pub fn prepare(request: &Request<'_>, header: &Header, draft: &mut Draft) -> Res
             Err(Attempt::Fault(fault)) if request.config.unpack == Unpack::Host => {
                 return Err(request.source.fault(fault));
             }
+            Err(Attempt::DoesNotPay) => {}
             Err(Attempt::Fault(fault)) => {
                 draft.notes.push(format!("the guest unpacks its kernel itself ({fault})"));
             }
@@ -211,6 +212,8 @@ fn load_addr(request: &Request<'_>, header: &Header) -> Result<u64, Error> {
 enum Attempt {
     /// It cannot be unpacked here; the guest may know how.
     Fault(Fault),
+    /// The guest is faster at it.
+    DoesNotPay,
     /// It would be in vain to try the guest's way.
     Hopeless(Error),
 }
@@ -234,7 +237,15 @@ fn enter_unpacked(
         return Err(Attempt::Fault(Fault::new("payload_length", problem)));
     }
     let payload = Payload { offset: kernel.offset + offset, len, max_size: kernel.needs };
-    let unpack = || unpack::unpack(&request.source, payload, request.cache).map_err(Attempt::Fault);
+    let effort = match request.config.unpack {
+        Unpack::Host => Effort::Always,
+        Unpack::Auto | Unpack::Guest => Effort::IfItPays,
+    };
+    let unpack = || {
+        unpack::unpack(&request.source, payload, request.cache, effort)
+            .map_err(Attempt::Fault)?
+            .ok_or(Attempt::DoesNotPay)
+    };
     let (mut image, mut unpacked) = unpack()?;
     let mut parsed = elf::parse(&image, elf_kernel::MACHINES);
     if let (Err(error), Some(path), true) = (&parsed, &unpacked.cache, unpacked.cache_hit) {

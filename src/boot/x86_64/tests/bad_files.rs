@@ -53,6 +53,20 @@ fn a_huge_sparse_file_costs_nothing() {
 }
 
 #[test]
+fn a_file_that_is_cut_short_after_the_check_is_an_error() {
+    let bench = Bench::new(&pvh_kernel()).initrd(&[1; 0x50_0000]);
+    let plan = bench.prepare().unwrap();
+    plan.load(&memory(), &firmware()).unwrap();
+    let path = bench.config.ramdisk.as_ref().unwrap().path.clone();
+    File::options().write(true).open(path).unwrap().set_len(0x30_0001).unwrap();
+    let error = plan.load(&memory(), &firmware()).unwrap_err().to_string();
+    assert!(
+        error.contains("Failed to read 5242880 bytes of a file into guest memory at 0x3b00000"),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_initrd_must_fit() {
     check(&Bench::new(&pvh_kernel()).initrd(b""), "is empty");
     let mut bench = Bench::new(&pvh_kernel()).initrd(b"x");

@@ -175,7 +175,6 @@ fn damaged_payloads_are_refused_and_left_to_the_guest() {
         check(&bench, expect);
         let plan = bench.unpack(Unpack::Auto).prepare().unwrap();
         assert_eq!(plan.entry.0, 0x100_0200);
-        assert!(plan.notes[0].contains(expect), "{:?}", plan.notes);
     }
     let mut image = bzimage(&packed);
     put(&mut image, 0x248, &[0xff; 4]); // payload_offset

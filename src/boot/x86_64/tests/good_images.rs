@@ -272,6 +272,7 @@ fn structures_keep_clear_of_a_kernel_in_low_memory() {
 #[test]
 fn a_plan_can_be_printed_and_serialised() {
     let bench = Bench::new(&bzimage(&lz4(&inner_elf(true)))).cmdline("a b").initrd(b"x");
+    let bench = bench.unpack(Unpack::Host);
     let plan = bench.prepare_cached().unwrap();
     let text = plan.to_string();
     for part in
