@@ -5,7 +5,7 @@
 //! start. Whoever changes a file changes its ctime; a file that was changed just now is not cached,
 //! since a second change could bear the same time stamp. An entry's name holds its size, and the
 //! ELF headers in it are checked like those of any kernel: a file that a crash cut short is found
-//! out. Many VMs that run the same kernel map the same file, and so share its pages.
+//! out.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
