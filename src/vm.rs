@@ -197,10 +197,14 @@ impl<H: AxVMHal> AxVM<H> {
         self.stop(StopReason::Shutdown)
     }
 
-    /// Makes interrupt `irq` pending on each of the vCPUs in the mask `targets`, from any thread,
-    /// waking those that are halted. For `irq` see [`AxVMHal::inject_irq_to_vcpu`].
-    pub fn inject_interrupt_to_vcpu(&self, targets: u64, irq: usize) -> Result<(), Error> {
-        for vcpu_id in (0..64).filter(|id| targets >> id & 1 == 1) {
+    /// Makes interrupt `irq` pending on each of the vCPUs `targets`, from any thread, waking those
+    /// that are halted. For `irq` see [`AxVMHal::inject_irq_to_vcpu`].
+    pub fn inject_interrupt_to_vcpu(
+        &self,
+        targets: impl IntoIterator<Item = VCpuId>,
+        irq: usize,
+    ) -> Result<(), Error> {
+        for vcpu_id in targets {
             self.known(vcpu_id)?;
             self.hal.inject_irq_to_vcpu(vcpu_id, irq)?;
             self.lifecycle.wake(vcpu_id);

@@ -233,7 +233,7 @@ fn an_injected_interrupt_wakes_a_halted_vcpu() {
     let threads = VCpuThreads::spawn(&fixture.vm, || ()).unwrap();
     fixture.vm.boot().unwrap();
     wait_until("ready", || !fixture.counter.written.lock().unwrap().is_empty());
-    fixture.vm.inject_interrupt_to_vcpu(1, 0x30).unwrap();
+    fixture.vm.inject_interrupt_to_vcpu([0], 0x30).unwrap();
     wait_until("stopped", || fixture.vm.status() == VMStatus::Stopped);
     assert_eq!(threads.join().exit_status(), 0);
 }
@@ -241,9 +241,9 @@ fn an_injected_interrupt_wakes_a_halted_vcpu() {
 #[test]
 fn a_vector_or_vcpu_that_does_not_exist_is_refused() {
     let fixture = fixture(&[0xf4]);
-    assert!(fixture.vm.inject_interrupt_to_vcpu(1, 3).is_err());
-    assert!(fixture.vm.inject_interrupt_to_vcpu(1, 256).is_err());
-    assert!(fixture.vm.inject_interrupt_to_vcpu(2, 0x30).is_err());
+    assert!(fixture.vm.inject_interrupt_to_vcpu([0], 3).is_err());
+    assert!(fixture.vm.inject_interrupt_to_vcpu([0], 256).is_err());
+    assert!(fixture.vm.inject_interrupt_to_vcpu([1], 0x30).is_err());
     assert!(fixture.vm.stop(StopReason::Shutdown));
 }
 

@@ -380,11 +380,11 @@ fn injection_wakes_a_halted_vcpu_from_another_thread() {
     while fixture.vm.vcpu(0).unwrap().state() != VCpuState::Blocked {
         thread::yield_now();
     }
-    fixture.vm.inject_interrupt_to_vcpu(1 << 0, 0x30).unwrap();
+    fixture.vm.inject_interrupt_to_vcpu([0], 0x30).unwrap();
     assert_eq!(threads.join().exit_status(), 0);
     assert!(fixture.hal.calls().contains(&Call::Inject { vcpu_id: 0, irq: 0x30 }));
     assert!(matches!(
-        fixture.vm.inject_interrupt_to_vcpu(1 << 1, 0x30),
+        fixture.vm.inject_interrupt_to_vcpu([1], 0x30),
         Err(Error::NoSuchVCpu { .. })
     ));
 }
