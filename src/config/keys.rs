@@ -196,7 +196,7 @@ words! {
 words! {
     /// Who decompresses a compressed kernel.
     pub enum UnpackWord {
-        /// The host where it can, else the guest.
+        /// The host from the second start of a kernel on, where it can; else the guest.
         Auto = "auto",
         /// The host, or it is an error.
         Host = "host",

@@ -75,7 +75,7 @@ cmdline = "console={console}"
 # For an image whose format does not say so: where it goes, and where execution begins.
 #kernel_load_addr = 0x200000
 #entry_point = 0x200000
-# Who decompresses a compressed kernel: "auto" (the host where it can), "host" or "guest".
+# Who decompresses a compressed kernel: "auto" (the host from the second start on), "host" or "guest".
 #unpack = "auto"
 
 [devices]
