@@ -84,7 +84,7 @@ table! {
         memory: Size,
         /// *axvmm:* multiboot modules, each `"path arguments"` or `{ path, cmdline }`.
         modules: Vec<At<ModuleConfig>>,
-        /// *axvmm:* who decompresses a compressed kernel. Default: `"auto"`, the host where it can.
+        /// *axvmm:* who decompresses a compressed kernel. Default: `"auto"`.
         unpack: UnpackWord,
     }
 }
