@@ -77,3 +77,32 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_blame_who_has_to_act() {
+        let lacking = || HalError::host_cannot("run this");
+        let failing = || HalError::failed("run this", io::Error::other("no"));
+        let no_memory = addrspace::Error::NoMemory {
+            gpa: GuestPhysAddr(0),
+            size: 4096,
+            source: io::ErrorKind::OutOfMemory.into(),
+        };
+        let no_such_cpus = vm::Error::Affinity { vcpu_id: 0, mask: 4, allowed: 3 };
+        for (error, blame) in [
+            (Error::NoCpu, Blame::Configuration),
+            (Error::MemorySize { bytes: 1 }, Blame::Configuration),
+            (Error::Vm(no_such_cpus), Blame::Configuration),
+            (Error::Memory(no_memory), Blame::Host),
+            (Error::EventFd(io::ErrorKind::OutOfMemory.into()), Blame::Host),
+            (Error::Hal(lacking()), Blame::Host),
+            (Error::Vm(vm::Error::Hal(lacking())), Blame::Host),
+            (Error::Memory(addrspace::Error::Hal(failing())), Blame::Failure),
+        ] {
+            assert_eq!(error.blame(), blame, "{error}");
+        }
+    }
+}
