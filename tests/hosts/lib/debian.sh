@@ -49,10 +49,11 @@ write_sources() {
 apt_root() {
     local dir=$cache/apt/$1
     mkdir -p "$dir/lists/partial" "$dir/archives/partial"
-    apt_options=(-q -o "Dir::State::Lists=$dir/lists" -o "Dir::Cache=$dir" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+    apt_options=(-o APT::Keep-Downloaded-Packages=false -o "Dir::State::Lists=$dir/lists" -o "Dir::Cache=$dir" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
         -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false)
     [ "$1" = machine ] || apt_options+=(-o "Dir::Etc::SourceList=$dir/sources.list" -o Dir::Etc::SourceParts=/dev/null
         -o Dir::Etc::PreferencesParts=/dev/null)
+    [ -t 2 ] || apt_options+=(-q)
     [ $# -eq 1 ] || apt_options+=(-o "APT::Architecture=$2" -o "APT::Architectures=$2" -o Dir::State::status=/dev/null)
 }
 
