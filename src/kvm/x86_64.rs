@@ -113,8 +113,8 @@ pub fn setup_vcpu(
         HalError::failed("set the processor's features (KVM_SET_CPUID2)", errno)
     })?;
     msrs::set(fd, &config.msrs);
+    regs::virtual_wire(fd, config.is_bsp)?;
     if config.is_bsp {
-        regs::virtual_wire(fd)?;
         regs::enter_at(fd, entry, setup)?;
     }
     Ok(())

@@ -98,15 +98,20 @@ fn flat_segments(sregs: &mut kvm_sregs, long: bool) {
     };
 }
 
-/// The local APIC's two pins as firmware leaves them: the 8259s on LINT0, NMI on LINT1 (Intel
-/// MultiProcessor Specification 1.4, 3.6.2.2, virtual wire mode).
-pub fn virtual_wire(fd: &VcpuFd) -> HalResult {
+/// The local APIC's two pins as firmware leaves them: the 8259s on the boot processor's LINT0, NMI on
+/// every LINT1 (Intel MultiProcessor Specification 1.4, 3.6.2.2, virtual wire mode).
+///
+/// Writing it has another effect: KVM looks again at who has which APIC id. When it last did so, at
+/// `KVM_CREATE_VCPU`, the new vCPU was not counted yet, and INIT for the last one found nobody.
+pub fn virtual_wire(fd: &VcpuFd, is_bsp: bool) -> HalResult {
     const LVT_LINT0: usize = 0x350;
     const LVT_LINT1: usize = 0x360;
     const DELIVER_NMI: u32 = 4 << 8;
     const DELIVER_EXTINT: u32 = 7 << 8;
     let mut lapic = fd.get_lapic().map_err(failed("read the local APIC (KVM_GET_LAPIC)"))?;
-    set_lapic_reg(&mut lapic, LVT_LINT0, DELIVER_EXTINT);
+    if is_bsp {
+        set_lapic_reg(&mut lapic, LVT_LINT0, DELIVER_EXTINT);
+    }
     set_lapic_reg(&mut lapic, LVT_LINT1, DELIVER_NMI);
     fd.set_lapic(&lapic).map_err(failed("set the local APIC (KVM_SET_LAPIC)"))
 }
