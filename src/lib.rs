@@ -16,6 +16,7 @@
 //! | [`devices`] | emulated devices and the buses they stand on |
 //! | [`addrspace`] | guest memory |
 //! | [`hal`] | all that a VM asks of what lies beneath it: traits, exit reasons |
+//! | [`ratelimit`] | what a guest can cause to be logged, a few lines at a time |
 //! | [`addr`] | addresses, widths, flags |
 
 pub mod addr;

@@ -120,6 +120,7 @@ macro_rules! snippets {
         /// What is tried, in this order: name, why, code.
         fn all() -> Vec<(&'static str, &'static str, &'static [u8])> {
             vec![$({
+                // SAFETY: the assembly above defines both symbols.
                 unsafe extern "C" {
                     #[link_name = concat!("axvmm_probe_", stringify!($name))]
                     static START: u8;
