@@ -4,7 +4,9 @@
 #
 # The VMM should show: `serial-irq: ready`, then each line that is typed or
 # piped in, and after the line `quit` `serial-irq: N interrupts`, and end with
-# status 0. N is 0 only if all of it was there before `ready`. Where an interrupt is lost, the guest sleeps on.
+# status 0. N is 0 only if all of it was there before `ready`. After the line
+# `reset` the guest resets itself: `serial-irq: ready` once more. Where an
+# interrupt is lost, the guest sleeps on.
 # Boot: PVH, 32-bit.
 
     .include "pvh.inc"
@@ -104,6 +106,7 @@ take_all:
     call take_character
     jne take_all
     if_line "quit", quit
+    if_line "reset", reset
     jmp take_all
 1:  ret
 

@@ -1,0 +1,195 @@
+//! How guests end, and what becomes of it: exit statuses, resets, timeouts, the result file. Tiny
+//! guests on this machine's own KVM, through the binary.
+#![cfg(target_arch = "x86_64")]
+
+mod common;
+
+use std::{fs, process::Stdio, time::Duration};
+
+use common::{run, run_guest, start};
+use serde_json::json;
+
+const STOP: &str = "stop-x86_64.elf";
+
+/// More than any of these guests may cause to be logged: a page or two.
+const BOUNDED_LOG: usize = 16 << 10;
+
+/// The guest that ends in the way that `word` names, with more arguments for axvmm.
+#[track_caller]
+fn stops(word: &str, args: &[&str], status: i32) -> common::Finished {
+    let ended = run(run_guest(STOP, word).args(args));
+    let name = word.split('=').next().unwrap();
+    ended.assert(status, &format!("stop: {name}")).assert_tells(&[]);
+    assert!(!ended.stdout.contains("still here"), "{ended:#?}");
+    ended
+}
+
+#[test]
+fn a_guest_that_powers_off_is_a_success() {
+    stops("poweroff", &[], 0);
+    stops("sleep", &[], 0);
+    stops("poweroff", &["-n", "4"], 0);
+}
+
+#[test]
+fn a_reset_is_a_status_where_no_reboot_is_wanted() {
+    stops("reset-cf9", &["--no-reboot"], 32);
+    stops("reset-i8042", &["--no-reboot"], 32);
+    run(run_guest("acpi-x86_64.elf", "reset").arg("--no-reboot")).assert(32, "FACP");
+}
+
+#[test]
+fn a_crash_shows_the_registers_and_what_came_before() {
+    let ended = stops("triple", &[], 33);
+    ended.assert_tells(&["triple fault", "vCPU 0", "RIP", "code at 0x", "latest exits"]);
+}
+
+#[test]
+fn what_kvm_cannot_go_on_with_is_a_crash() {
+    stops("internal-error", &[], 33).assert_tells(&["RIP", "code at 0x"]);
+    stops("jump", &[], 33).assert_tells(&["RIP"]);
+}
+
+#[test]
+fn a_panic_of_the_guest_has_its_own_status() {
+    stops("panic", &[], 34).assert_tells(&["panic"]);
+}
+
+#[test]
+fn a_test_exit_device_gives_its_own_status() {
+    stops("exit=0", &[], 1);
+    stops("exit=21", &[], 43);
+    stops("exit501=3", &[], 7);
+}
+
+#[test]
+fn a_test_exit_device_stands_where_the_configuration_says() {
+    stops("exit501=3", &["--set", "devices.debug_exit=0x501"], 7);
+    for none_at_0xf4 in ["devices.debug_exit=0x501", "devices.debug_exit=false"] {
+        let ended =
+            run(run_guest(STOP, "exit=21").args(["--set", none_at_0xf4, "--timeout", "2s"]));
+        ended.assert(124, "stop: still here");
+    }
+}
+
+#[test]
+fn a_guest_that_does_not_end_is_ended_when_its_time_is_up() {
+    for word in ["halt", "spin", "flood"] {
+        let ended = stops(word, &["--timeout", "1s"], 124);
+        assert!(ended.took >= Duration::from_secs(1), "{word}: {:?}", ended.took);
+        assert!(ended.took < Duration::from_secs(30), "{word}: {:?}", ended.took);
+        assert!(ended.stderr.len() < BOUNDED_LOG, "{ended:#?}");
+    }
+}
+
+#[test]
+fn a_guest_that_ends_in_time_is_not_kept_waiting() {
+    let ended = stops("poweroff", &["--timeout", "1h"], 0);
+    assert!(ended.took < Duration::from_secs(30), "{ended:#?}");
+}
+
+#[test]
+fn a_reset_restarts_the_guest_in_the_same_process() {
+    for guest in ["console-echo", "serial-irq"] {
+        let mut running =
+            start(run_guest(&format!("{guest}-x86_64.elf"), "").stdin(Stdio::piped()));
+        running.wait_for(&format!("{guest}: ready"));
+        running.type_in("before\n");
+        running.wait_for("BEFORE");
+        running.type_in("reset\n");
+        running.wait_for_times(&format!("{guest}: ready"), 2);
+        // Input, and the interrupts for it, reach the new guest.
+        running.type_in("after\n");
+        running.wait_for("AFTER");
+        running.type_in("quit\n");
+        running.finish().assert(0, "").assert_tells(&[]);
+    }
+}
+
+#[test]
+fn a_reset_by_all_processors_at_once_is_one_reset() {
+    let mut command = run_guest("smp-x86_64.elf", "reset");
+    run(command.args(["-n", "4", "--no-reboot"])).assert(32, "smp: 4 cpus").assert_tells(&[]);
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("result");
+    let mut command = run_guest("smp-x86_64.elf", "reset");
+    command.args(["-n", "4", "--timeout", "3s", "--result-file"]).arg(&file);
+    let ended = run(&mut command);
+    ended.assert(124, "smp: 4 cpus").assert_tells(&[]);
+    let boots = ended.stdout.matches("smp: 4 cpus").count() as u64;
+    let resets = result(&file)["reboots"].as_u64().unwrap();
+    // The time may be up before or after the last one's line.
+    assert!(boots > 1 && (boots - 1..=boots).contains(&resets), "{resets}: {ended:#?}");
+}
+
+#[test]
+fn a_power_off_by_all_processors_at_once_is_clean() {
+    let mut command = run_guest("smp-x86_64.elf", "poweroff");
+    run(command.args(["-n", "4"])).assert(0, "smp: 4 cpus").assert_tells(&[]);
+}
+
+#[test]
+fn the_result_file_says_how_it_went() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("result.json");
+    let path = file.to_str().unwrap();
+    for (word, args, reason, status, vcpu) in [
+        ("poweroff", &[] as &[_], "shutdown", 0, json!(null)),
+        ("reset-cf9", &["--no-reboot"], "reset", 32, json!(null)),
+        ("triple", &[], "fault", 33, json!(0)),
+        ("panic", &[], "panic", 34, json!(null)),
+        ("exit=21", &[], "test-exit", 43, json!(null)),
+        ("spin", &["--timeout", "1s"], "timeout", 124, json!(null)),
+    ] {
+        let ended = stops(word, &[args, &["--result-file", path]].concat(), status);
+        let result = result(&file);
+        let told = [&result["reason"], &result["status"], &result["vcpu"], &result["reboots"]];
+        assert_eq!(told, [&json!(reason), &json!(status), &vcpu, &json!(0)], "{result}");
+        assert!(result["time"].as_f64().unwrap() <= ended.took.as_secs_f64(), "{result}");
+        // Each byte printed was one exit at least.
+        let exits = result["exits"][0]["total"].as_u64().unwrap();
+        assert!(exits > ended.stdout.len() as u64 / 2, "{result}");
+        assert_eq!(result["console_dropped"], 0, "{result}");
+        fs::remove_file(&file).unwrap();
+    }
+}
+
+#[test]
+fn the_result_file_tells_of_accesses_that_nobody_took() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("result.json");
+    let mut command = run_guest("everywhere-x86_64.elf", "");
+    run(command.arg("--result-file").arg(&file)).assert(0, "everywhere: ok");
+    let result = result(&file);
+    // Nearly every one of 65536 ports, and every 64 KiB of the address space above RAM.
+    assert!(result["unowned"]["reads"].as_u64().unwrap() > 60_000, "{result}");
+    assert!(result["unowned"]["writes"].as_u64().unwrap() > 60_000, "{result}");
+}
+
+#[test]
+fn a_result_file_that_cannot_be_written_is_told_before_the_guest_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    for place in ["", "no/such/directory"] {
+        let mut command = run_guest(STOP, "poweroff");
+        let ended = run(command.arg("--result-file").arg(dir.path().join(place)));
+        ended.assert(35, "").assert_tells(&["--result-file"]);
+        assert_eq!(ended.stdout, "", "nothing ran");
+    }
+}
+
+#[test]
+fn a_guest_that_never_starts_has_a_result_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("result.json");
+    let mut command = run_guest(STOP, "poweroff");
+    run(command.args(["-i", "missing", "--result-file"]).arg(&file)).assert(35, "");
+    let result = result(&file);
+    assert_eq!((&result["reason"], &result["status"]), (&json!("config"), &json!(35)));
+    assert!(result["message"].as_str().unwrap().contains("missing"), "{result}");
+}
+
+fn result(file: &std::path::Path) -> serde_json::Value {
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
