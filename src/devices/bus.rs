@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use log::warn;
+use log::{Level, log};
 use serde::Serialize;
 
 use super::{
@@ -48,20 +48,21 @@ struct Bus<R: DeviceAddrRange, D: ?Sized> {
     unowned_reads: AtomicU64,
     unowned_writes: AtomicU64,
     told: Mutex<HashSet<(u64, bool)>>,
+    /// How loudly: kernels probe a PC's ports for what was there once, but nobody probes memory.
+    level: Level,
 }
 
-impl<R: DeviceAddrRange, D: BaseDeviceOps<R> + ?Sized> Default for Bus<R, D> {
-    fn default() -> Self {
+impl<R: DeviceAddrRange, D: BaseDeviceOps<R> + ?Sized> Bus<R, D> {
+    fn new(level: Level) -> Self {
         Self {
             devices: Vec::new(),
             unowned_reads: AtomicU64::new(0),
             unowned_writes: AtomicU64::new(0),
             told: Mutex::default(),
+            level,
         }
     }
-}
 
-impl<R: DeviceAddrRange, D: BaseDeviceOps<R> + ?Sized> Bus<R, D> {
     fn add(&mut self, device: Arc<D>) -> Result<(), BusError> {
         let range = device.address_range();
         let at = self.devices.partition_point(|(other, _)| other.first() < range.first());
@@ -127,12 +128,16 @@ impl<R: DeviceAddrRange, D: BaseDeviceOps<R> + ?Sized> Bus<R, D> {
         let bits = width.size() * 8;
         match by {
             Some((device, access)) => {
-                warn!("{addr}: {} refuses a {bits}-bit access ({access:?}): {what}", device.name());
+                log!(
+                    self.level,
+                    "{addr}: {} refuses a {bits}-bit access ({access:?}): {what}",
+                    device.name()
+                );
             }
-            None => warn!("{addr}: nobody takes a {bits}-bit access here: {what}"),
+            None => log!(self.level, "{addr}: nobody takes a {bits}-bit access here: {what}"),
         }
         if told.len() > TOLD_ADDRESSES {
-            warn!("further addresses that nobody owns are counted, not told");
+            log!(self.level, "further addresses that nobody owns are counted, not told");
         }
     }
 
@@ -145,7 +150,6 @@ impl<R: DeviceAddrRange, D: BaseDeviceOps<R> + ?Sized> Bus<R, D> {
 }
 
 /// All devices of a VM, on their three buses.
-#[derive(Default)]
 pub struct AxVmDevices {
     mmio: Bus<GuestPhysAddrRange, dyn BaseMmioDeviceOps>,
     port: Bus<PortRange, dyn BasePortDeviceOps>,
@@ -155,7 +159,11 @@ pub struct AxVmDevices {
 impl AxVmDevices {
     /// No devices at all.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            mmio: Bus::new(Level::Warn),
+            port: Bus::new(Level::Debug),
+            sys_reg: Bus::new(Level::Warn),
+        }
     }
 
     pub fn add_mmio_dev(&mut self, device: Arc<dyn BaseMmioDeviceOps>) -> Result<(), BusError> {
@@ -219,6 +227,12 @@ impl AxVmDevices {
     pub fn unowned(&self) -> UnownedCounts {
         let (mmio, port) = (self.mmio.counts(), self.port.counts());
         UnownedCounts { reads: mmio.reads + port.reads, writes: mmio.writes + port.writes }
+    }
+}
+
+impl Default for AxVmDevices {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
