@@ -97,14 +97,11 @@ impl<H: AxVMHal> AxVM<H> {
             .affinities()
             .map(|(vcpu_id, cpu_set, phys_id)| {
                 let config = hal.vcpu_create_config(vcpu_id, phys_id, cpus.num)?;
-                Ok(Arc::new(AxVCpu::new(id, vcpu_id, phys_id, cpu_set, config)?))
+                let vcpu = AxVCpu::new(id, vcpu_id, phys_id, cpu_set, config)?;
+                vcpu.setup(entry, 0, setup.clone())?;
+                Ok(Arc::new(vcpu))
             })
-            .collect::<Result<Box<[AxVCpuRef<H>]>, Error>>()?;
-        // Only when all are made: KVM numbers the local APICs for interrupts between CPUs when one
-        // of them is set up, and knows those only that there are by then.
-        for vcpu in &vcpus {
-            vcpu.setup(entry, 0, setup.clone())?;
-        }
+            .collect::<Result<Box<[_]>, Error>>()?;
         Ok(Arc::new(Self {
             id,
             name,
