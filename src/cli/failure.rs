@@ -36,7 +36,14 @@ impl Failure {
 
     /// A call that should not have failed: `what` continues "Failed to".
     pub fn call(what: &str, error: impl Into<io::Error>) -> Self {
-        Self::failed(format!("Failed to {what}: {}", error.into()))
+        let error = error.into();
+        let hint = match error.raw_os_error() {
+            Some(libc::EMFILE) => "\n  Raise this session's limit of open files: ulimit -n 1024",
+            Some(libc::ENFILE) => "\n  Raise the host's limit of open files: sysctl fs.file-max",
+            Some(libc::EAGAIN) => "\n  This session's limit of processes may be too low: ulimit -u",
+            _ => "",
+        };
+        Self::failed(format!("Failed to {what}: {error}{hint}"))
     }
 
     /// A word for machines to read.

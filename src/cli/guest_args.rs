@@ -13,17 +13,8 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
 pub struct GuestArgs {
-    /// The guest's configuration
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "kernel",
-        conflicts_with = "kernel"
-    )]
-    pub config: Option<PathBuf>,
-    /// A kernel to run without a configuration
-    #[arg(short, long)]
-    pub kernel: Option<String>,
+    #[command(flatten)]
+    pub which: Which,
     /// Its initial RAM disk
     #[arg(short, long, requires = "kernel")]
     pub initrd: Option<String>,
@@ -41,10 +32,22 @@ pub struct GuestArgs {
     pub sets: Vec<String>,
 }
 
+/// One of the two.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Which {
+    /// The guest's configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A kernel to run without a configuration
+    #[arg(short, long)]
+    pub kernel: Option<String>,
+}
+
 impl GuestArgs {
     /// Reads what they name.
     pub fn load(&self) -> Result<AxVMConfig, config::Error> {
-        match (&self.config, &self.kernel) {
+        match (&self.which.config, &self.which.kernel) {
             (Some(path), _) => config::load(path, &self.sets),
             (None, kernel) => {
                 let one_off = OneOff {

@@ -13,7 +13,7 @@ use env_logger::{Builder, Env, Target, WriteStyle};
 use log::Level;
 use nix::{
     poll::{PollFd, PollFlags, poll},
-    sys::eventfd::EventFd,
+    sys::{eventfd::EventFd, stat::fstat},
 };
 
 use super::sink::{Settings, Sink};
@@ -82,14 +82,28 @@ pub fn tell(message: &str) {
 
 /// Puts a text on stderr as it is.
 pub fn tell_raw(text: &str) {
-    if let Some(sink) = sink() {
-        sink.put(text.as_bytes());
+    put(text.as_bytes());
+}
+
+/// From now on messages go the way of the guest's output if that is where stderr goes, too: in
+/// order with it, and each on a line of its own.
+pub fn join(output: &Arc<Sink>) {
+    let same = || {
+        let (out, err) = (fstat(io::stdout()).ok()?, fstat(io::stderr()).ok()?);
+        Some((out.st_dev, out.st_ino) == (err.st_dev, err.st_ino))
+    };
+    if same() == Some(true) {
+        JOINED.get_or_init(|| output.clone());
     }
 }
 
 /// Waits until all is written, for a moment.
 pub fn flush() {
-    let Some(sink) = SINK.get().and_then(Option::as_ref) else { return };
+    let own = SINK.get().and_then(Option::as_ref);
+    own.into_iter().chain(JOINED.get().map(|joined| &**joined)).for_each(flush_one);
+}
+
+fn flush_one(sink: &Sink) {
     let Ok(done) = EventFd::new().map(Arc::new) else { return };
     sink.drain(done.clone());
     // Whatever comes of it, the end has come.
@@ -97,11 +111,17 @@ pub fn flush() {
 }
 
 static SINK: OnceLock<Option<Sink>> = OnceLock::new();
+static JOINED: OnceLock<Arc<Sink>> = OnceLock::new();
 
-fn sink() -> Option<&'static Sink> {
+fn put(bytes: &[u8]) {
+    if let Some(joined) = JOINED.get() {
+        return joined.put_line(bytes);
+    }
     // There is nobody to complain to about a stderr that takes nothing.
     let settings = Settings { name: "log", patience: Duration::ZERO, report: |_| {} };
-    SINK.get_or_init(|| Sink::new(io::stderr(), settings).ok()).as_ref()
+    if let Some(sink) = SINK.get_or_init(|| Sink::new(io::stderr(), settings).ok()) {
+        sink.put(bytes);
+    }
 }
 
 /// Gives what is written to the sink.
@@ -109,9 +129,7 @@ struct ToSink;
 
 impl Write for ToSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(sink) = sink() {
-            sink.put(bytes);
-        }
+        put(bytes);
         Ok(bytes.len())
     }
 

@@ -20,7 +20,11 @@ use nix::{
 };
 
 use self::{session::Session, tally::Tally};
-use super::{Failure, GuestArgs, console, duration, log_output::tell, sink::Sink};
+use super::{
+    Failure, GuestArgs, console, duration,
+    log_output::{self, tell},
+    sink::Sink,
+};
 use crate::{
     kvm::KvmHal,
     machine::{Machine, Plan},
@@ -80,11 +84,12 @@ pub fn run(args: &RunArgs, started: Instant) -> Result<u8, Failure> {
 fn run_guest(args: &RunArgs, started: Instant, tally: &mut Tally) -> Result<StopReason, Failure> {
     let config = args.guest.load()?;
     let plan = Arc::new(Plan::new(&config)?);
+    let out =
+        Arc::new(console::output().map_err(|error| Failure::call("duplicate stdout", error))?);
+    log_output::join(&out);
     for note in plan.all_notes() {
         log::info!("note: {note}");
     }
-    let out =
-        Arc::new(console::output().map_err(|error| Failure::call("duplicate stdout", error))?);
     let machine = build(&plan, &out)?;
     let signals =
         signals::block().map_err(|errno| Failure::call("receive signals (signalfd)", errno))?;

@@ -73,6 +73,8 @@ struct State {
     stuck: bool,
     /// No more waiting, for whatever reason.
     hurry: bool,
+    /// The last byte ended no line.
+    mid_line: bool,
     /// The thread has a chunk in hand.
     writing: bool,
     written: u64,
@@ -108,8 +110,21 @@ impl Sink {
 
     /// Takes the bytes in order. Waits for room as long as the settings say, then drops and counts.
     pub fn put(&self, bytes: &[u8]) {
+        self.put_at(bytes, false);
+    }
+
+    /// As [`Self::put`], but on a line of its own: what somebody else has begun is ended first.
+    pub fn put_line(&self, bytes: &[u8]) {
+        self.put_at(bytes, true);
+    }
+
+    fn put_at(&self, bytes: &[u8], fresh_line: bool) {
         let shared = &self.shared;
         let mut state = shared.lock();
+        if fresh_line && state.mid_line && !state.is_full() {
+            state.ring.push_back(b'\n');
+        }
+        state.mid_line = bytes.last().map_or(state.mid_line, |last| *last != b'\n');
         if state.thread == Thread::NotYet {
             state = shared.start_thread(state);
         }

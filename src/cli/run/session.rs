@@ -349,5 +349,9 @@ fn set(timer: &mut TimerFd, after: Duration) -> Result<(), Failure> {
 }
 
 fn loop_failed(error: event_manager::Error) -> Failure {
-    Failure::failed(format!("Failed to wait for events: {error}"))
+    use event_manager::Error::{Epoll, EventFd};
+    match error {
+        Epoll(errno) | EventFd(errno) => Failure::call("wait for events (epoll)", errno),
+        other => Failure::failed(format!("Failed to wait for events: {other}")),
+    }
 }
