@@ -18,7 +18,7 @@ use crate::{devices::console::ConsoleOut, ratelimit::RateLimit};
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A ring before stdout.
-pub fn output() -> io::Result<Sink> {
+pub fn output() -> Sink {
     Sink::new(io::stdout(), Settings { name: "console", patience: PATIENCE, report })
 }
 

@@ -16,16 +16,16 @@ pub struct GuestArgs {
     #[command(flatten)]
     pub which: Which,
     /// Its initial RAM disk
-    #[arg(short, long, requires = "kernel")]
+    #[arg(short, long, conflicts_with = "config")]
     pub initrd: Option<String>,
     /// Its command line
-    #[arg(short, long, requires = "kernel", allow_hyphen_values = true)]
+    #[arg(short, long, conflicts_with = "config", allow_hyphen_values = true)]
     pub cmdline: Option<String>,
     /// Its memory, such as 512M
-    #[arg(short, long, value_name = "SIZE", requires = "kernel")]
+    #[arg(short, long, value_name = "SIZE", conflicts_with = "config")]
     pub memory: Option<String>,
     /// How many vCPUs it gets
-    #[arg(short = 'n', long, value_name = "N", requires = "kernel")]
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "config")]
     pub cpus: Option<u64>,
     /// Sets a key of the configuration, such as base.memory=1G; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]

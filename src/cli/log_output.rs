@@ -99,8 +99,7 @@ pub fn join(output: &Arc<Sink>) {
 
 /// Waits until all is written, for a moment.
 pub fn flush() {
-    let own = SINK.get().and_then(Option::as_ref);
-    own.into_iter().chain(JOINED.get().map(|joined| &**joined)).for_each(flush_one);
+    SINK.get().into_iter().chain(JOINED.get().map(|joined| &**joined)).for_each(flush_one);
 }
 
 fn flush_one(sink: &Sink) {
@@ -110,7 +109,7 @@ fn flush_one(sink: &Sink) {
     let _ = poll(&mut [PollFd::new(done.as_fd(), PollFlags::POLLIN)], PATIENCE);
 }
 
-static SINK: OnceLock<Option<Sink>> = OnceLock::new();
+static SINK: OnceLock<Sink> = OnceLock::new();
 static JOINED: OnceLock<Arc<Sink>> = OnceLock::new();
 
 fn put(bytes: &[u8]) {
@@ -119,9 +118,7 @@ fn put(bytes: &[u8]) {
     }
     // There is nobody to complain to about a stderr that takes nothing.
     let settings = Settings { name: "log", patience: Duration::ZERO, report: |_| {} };
-    if let Some(sink) = SINK.get_or_init(|| Sink::new(io::stderr(), settings).ok()) {
-        sink.put(bytes);
-    }
+    SINK.get_or_init(|| Sink::new(io::stderr(), settings)).put(bytes);
 }
 
 /// Gives what is written to the sink.

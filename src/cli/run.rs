@@ -84,8 +84,7 @@ pub fn run(args: &RunArgs, started: Instant) -> Result<u8, Failure> {
 fn run_guest(args: &RunArgs, started: Instant, tally: &mut Tally) -> Result<StopReason, Failure> {
     let config = args.guest.load()?;
     let plan = Arc::new(Plan::new(&config)?);
-    let out =
-        Arc::new(console::output().map_err(|error| Failure::call("duplicate stdout", error))?);
+    let out = Arc::new(console::output());
     log_output::join(&out);
     for note in plan.all_notes() {
         log::info!("note: {note}");

@@ -7,17 +7,18 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
-    io::{self, Write},
-    os::fd::{AsFd, BorrowedFd},
+    io,
+    os::fd::AsFd,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::eventfd::EventFd,
+    unistd::write,
 };
 
 /// Bytes that wait at most.
@@ -66,8 +67,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     ring: VecDeque<u8>,
-    /// The file, until the thread has it.
-    file: Option<File>,
+    /// Where the bytes go, until the thread has it.
+    file: Option<Box<dyn AsFd + Send>>,
     thread: Thread,
     /// The ring was full for all of a writer's patience, and nothing was taken since.
     stuck: bool,
@@ -100,12 +101,11 @@ enum Thread {
 }
 
 impl Sink {
-    /// A sink before a duplicate of `fd`.
-    pub fn new(fd: impl AsFd, settings: Settings) -> io::Result<Self> {
-        let file = File::from(fd.as_fd().try_clone_to_owned()?);
-        let state = Mutex::new(State { file: Some(file), ..State::default() });
+    /// A sink before `file`, which is never closed.
+    pub fn new(file: impl AsFd + Send + 'static, settings: Settings) -> Self {
+        let state = Mutex::new(State { file: Some(Box::new(file)), ..State::default() });
         let (work, room) = Default::default();
-        Ok(Self { shared: Arc::new(Shared { settings, state, work, room }) })
+        Self { shared: Arc::new(Shared { settings, state, work, room }) }
     }
 
     /// Takes the bytes in order. Waits for room as long as the settings say, then drops and counts.
@@ -229,7 +229,7 @@ impl Shared {
         let Some(file) = state.file.take() else { return state };
         let shared = self.clone();
         let name = self.settings.name.to_owned();
-        match thread::Builder::new().name(name).spawn(move || shared.write_out(&file)) {
+        match thread::Builder::new().name(name).spawn(move || shared.write_out(&*file)) {
             Ok(_) => state.thread = Thread::Busy,
             Err(error) => {
                 state.thread = Thread::Gone;
@@ -242,7 +242,7 @@ impl Shared {
     }
 
     /// The thread: takes a chunk, writes it, lingers, and sleeps when there is nothing.
-    fn write_out(&self, file: &File) {
+    fn write_out(&self, file: &dyn AsFd) {
         let mut chunk = Vec::with_capacity(CHUNK);
         let mut failing = false;
         loop {
@@ -302,25 +302,23 @@ impl Shared {
 }
 
 /// Writes all bytes, or as many as go before an error; how many went.
-fn write_all(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
+fn write_all(file: &dyn AsFd, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < bytes.len() {
-        match file.write(&bytes[written..]) {
+        match write(file.as_fd(), &bytes[written..]) {
             Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
             Ok(n) => written += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Whoever shares the file with us has made it non-blocking.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_until_writable(file),
-            Err(error) => return (written, Err(error)),
+            Err(Errno::EINTR) => {}
+            // Whoever shares the file with us has made it non-blocking. If it cannot be waited for,
+            // the next write tells why.
+            Err(Errno::EAGAIN) => {
+                let _ =
+                    poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
+            }
+            Err(errno) => return (written, Err(errno.into())),
         }
     }
     (written, Ok(()))
-}
-
-fn wait_until_writable(file: &File) {
-    let fd: BorrowedFd<'_> = file.as_fd();
-    // If it cannot be waited for, the next write tells why.
-    let _ = poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::NONE);
 }
 
 #[cfg(test)]

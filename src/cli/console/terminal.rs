@@ -107,8 +107,8 @@ fn restore_on_fatal_signals() {
             // and on the alternate stack that Rust gives each thread.
             unsafe {
                 let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
-                action.sa_sigaction = on_fatal as extern "C" fn(libc::c_int) as usize;
-                action.sa_flags = libc::SA_ONSTACK;
+                action.sa_sigaction = on_fatal as Handler as usize;
+                action.sa_flags = libc::SA_ONSTACK | libc::SA_SIGINFO;
                 libc::sigaction(signal, &action, before.as_mut_ptr());
                 before.assume_init()
             }
@@ -116,12 +116,21 @@ fn restore_on_fatal_signals() {
     }
 }
 
-/// Restores the terminal and what was to happen, which then does: the faulting instruction runs
-/// again, and `abort` raises again.
-extern "C" fn on_fatal(signal: libc::c_int) {
+type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+
+/// Restores the terminal, and lets happen what was to happen: a fault comes again when its
+/// instruction runs again, a signal that somebody has sent is sent again.
+extern "C" fn on_fatal(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     restore();
-    if let Some(before) = BEFORE.get(signal as usize).and_then(OnceLock::get) {
-        // SAFETY: what sigaction has given before is fit to be given back.
-        unsafe { libc::sigaction(signal, before, std::ptr::null_mut()) };
+    let Some(before) = BEFORE.get(signal as usize).and_then(OnceLock::get) else { return };
+    // SAFETY: the kernel gives a valid siginfo; what sigaction has given before is fit to be given
+    // back; signal and raise take numbers.
+    unsafe {
+        if (*info).si_code > 0 {
+            libc::sigaction(signal, before, std::ptr::null_mut());
+        } else {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        }
     }
 }

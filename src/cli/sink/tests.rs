@@ -26,8 +26,7 @@ fn drained(sink: &Sink) {
 #[test]
 fn bytes_come_out_in_order_and_unaltered() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let sink = Sink::new(&ours, settings(Duration::from_secs(60), quiet)).unwrap();
-    drop(ours);
+    let sink = Sink::new(ours, settings(Duration::from_secs(60), quiet));
     let all: Vec<u8> = (0..1_000_000_u32).map(|i| ((i * 7) >> 3) as u8).collect();
     let expect = all.clone();
     let reader = thread::spawn(move || {
@@ -52,8 +51,7 @@ fn a_reader_that_stalls_costs_one_wait_and_is_told_when_it_goes_on() {
         }
     }
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let sink = Sink::new(&ours, settings(Duration::from_millis(100), tell)).unwrap();
-    drop(ours);
+    let sink = Sink::new(ours, settings(Duration::from_millis(100), tell));
     // More than ring, chunk in hand and socket hold.
     let start = Instant::now();
     for _ in 0..100_000 {
@@ -75,7 +73,7 @@ fn a_reader_that_stalls_costs_one_wait_and_is_told_when_it_goes_on() {
 #[test]
 fn a_hurry_ends_a_wait() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
-    let sink = Arc::new(Sink::new(&ours, settings(Duration::from_secs(3600), quiet)).unwrap());
+    let sink = Arc::new(Sink::new(ours, settings(Duration::from_secs(3600), quiet)));
     let writer = thread::spawn({
         let sink = sink.clone();
         move || sink.put(&vec![0; 10_000_000])
@@ -97,7 +95,7 @@ fn a_reader_that_has_gone_is_told_once_and_costs_nothing() {
     }
     let (ours, theirs) = UnixStream::pair().unwrap();
     drop(theirs);
-    let sink = Sink::new(&ours, settings(Duration::from_secs(3600), tell)).unwrap();
+    let sink = Sink::new(ours, settings(Duration::from_secs(3600), tell));
     for _ in 0..10 {
         sink.put(&[0; 100_000]);
     }
@@ -108,7 +106,7 @@ fn a_reader_that_has_gone_is_told_once_and_costs_nothing() {
 #[test]
 fn without_bytes_there_is_no_thread_and_nothing_to_drain() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
-    let sink = Sink::new(&ours, settings(Duration::ZERO, quiet)).unwrap();
+    let sink = Sink::new(ours, settings(Duration::ZERO, quiet));
     let done = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
     sink.drain(done.clone());
     assert_eq!(done.read().unwrap(), 1);
