@@ -309,6 +309,25 @@ fn host_cpus_that_are_not_there_are_refused() {
     ended.assert(35, "").assert_tells(&["0x8000000000000000"]);
 }
 
+// The host.
+
+#[test]
+fn doctor_tells_whether_a_linux_kernel_can_run_here() {
+    let ended = run(common::axvmm().arg("doctor"));
+    ended.assert(0, "Guests can run here").assert_tells(&[]);
+    let json = run(common::axvmm().args(["doctor", "--json"]));
+    let verdict: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(verdict["guests"], true, "{verdict}");
+    let told = if verdict["linux"] == true { "among them" } else { "but no unmodified Linux" };
+    ended.assert(0, told);
+    // Without such hardware all of a guest's ring 0 is emulated, and Linux needs more than that.
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap();
+    if !cpu.split_whitespace().any(|flag| ["vmx", "svm"].contains(&flag)) {
+        assert_eq!(verdict["linux"], false, "{verdict}");
+        ended.assert(0, "cmpxchg16b").assert(0, "tests/hosts/host");
+    }
+}
+
 // The examples.
 
 /// What each file in configs/ is fed, ends with, and prints.

@@ -1,0 +1,142 @@
+//! An unmodified Debian kernel under axvmm, in the emulated KVM host, whose CPU runs all that Linux
+//! needs. Nothing here is timed: the emulation takes its time, and so do busy machines.
+#![cfg(target_arch = "x86_64")]
+
+mod common;
+
+use std::{process::Stdio, time::Duration};
+
+use common::{Finished, Running, host, start};
+
+/// For one host and all that it runs. A guest boots in 2 to 10 seconds.
+const PATIENCE: Duration = Duration::from_secs(480);
+
+const PROMPT: &str = "debian:~# ";
+
+/// Runs a shell script in the host; stdin is a pipe.
+fn in_host(options: &[&str], script: &str) -> Running {
+    let mut command = host();
+    command.args(options).args(["--", "sh", "-c", script]).stdin(Stdio::piped());
+    start(&mut command).within(PATIENCE)
+}
+
+/// The same to its end, which is success.
+#[track_caller]
+fn script(options: &[&str], script: &str) -> Finished {
+    let ended = in_host(options, script).finish();
+    ended.assert(0, "").assert_tells(&[]);
+    ended
+}
+
+/// Waits for the shell of the guest that is the `nth` to say that it is ready.
+#[track_caller]
+fn wait_for_shell(running: &Running, nth: usize) {
+    running.wait_until("the shell's prompt", |printed| {
+        printed.split("axvmm-guest: ready").nth(nth).is_some_and(|rest| rest.contains(PROMPT))
+    });
+}
+
+/// The guest of configs/debian-x86_64.toml.
+const DEBIAN: &str = "axvmm run --config configs/debian-x86_64.toml";
+
+/// Its kernel and initrd, to be given a command line.
+const KERNEL: &str = "configs/guests/debian-x86_64/vmlinuz";
+const INITRD: &str = "configs/guests/debian-x86_64/initrd";
+
+#[test]
+fn it_reaches_its_shell_and_each_way_to_end_is_a_status() {
+    let guests = [(1, "", "poweroff", 0), (2, "--no-reboot", "reboot", 32), (4, "", "panic", 34)];
+    let runs = guests.map(|(cpus, options, ..)| {
+        format!("{DEBIAN} --set base.cpu_num={cpus} {options}; echo \"ended: $?\"")
+    });
+    let mut running = in_host(&[], &runs.join("\n"));
+    for (nth, (cpus, _, word, _)) in guests.iter().enumerate() {
+        wait_for_shell(&running, nth + 1);
+        running.wait_for(&format!("axvmm-guest: ready ({cpus} cpus"));
+        running.type_in("echo answer $((6 * 7)) of $(nproc)\n");
+        running.wait_for(&format!("answer 42 of {cpus}\r\n"));
+        running.type_in(&format!("{word}\n"));
+        running.wait_for_times("ended: ", nth + 1);
+    }
+    let ended = running.finish();
+    ended.assert(0, "").assert_tells(&["panic"]);
+    let statuses = ended.stdout.split("ended: ").skip(1);
+    let statuses: Vec<i32> =
+        statuses.map(|rest| rest.lines().next().unwrap().trim().parse().unwrap()).collect();
+    assert_eq!(statuses, guests.map(|guest| guest.3), "{ended:#?}");
+}
+
+#[test]
+fn a_reboot_comes_up_again_in_the_same_process() {
+    let run = format!("{DEBIAN} --result-file result; echo \"ended: $?\"; cat result");
+    let mut running = in_host(&[], &run);
+    wait_for_shell(&running, 1);
+    running.type_in("reboot\n");
+    wait_for_shell(&running, 2);
+    running.type_in("echo answer $((6 * 7))\n");
+    running.wait_for("answer 42\r\n");
+    running.type_in("poweroff\n");
+    let ended = running.finish();
+    ended.assert(0, "ended: 0");
+    let result = ended.stdout.split("ended: 0").nth(1).unwrap();
+    let result: serde_json::Value = serde_json::from_str(result).unwrap();
+    assert_eq!((&result["reason"], &result["reboots"]), (&"shutdown".into(), &1.into()));
+}
+
+#[test]
+fn it_is_unpacked_by_the_host_or_by_itself() {
+    let run = |unpack: &str| {
+        format!(
+            "guest=\"-k {KERNEL} -i {INITRD} --set kernel.unpack={unpack}\"\n\
+             axvmm check $guest\n\
+             axvmm run $guest -c 'console=ttyS0 quiet axvmm.run=nproc' -n 2 || exit\n"
+        )
+    };
+    let ended = script(&[], &(run("host") + &run("guest")));
+    let runs: Vec<_> = ended.stdout.split_inclusive("axvmm-guest: exit 0").collect();
+    assert_eq!(runs.len(), 3, "{ended:#?}");
+    assert!(runs[0].contains("unpacked on the host"), "{ended:#?}");
+    assert!(!runs[1].contains("unpacked on the host"), "{ended:#?}");
+}
+
+#[test]
+fn sixteen_processors_come_up() {
+    let run = format!("axvmm run -k {KERNEL} -i {INITRD} -n 16 -c 'console=ttyS0 axvmm.run=nproc'");
+    script(&[], &run).assert(0, "axvmm-guest: ready (16 cpus").assert(0, "\n16\r\n");
+}
+
+#[test]
+fn more_memory_than_fits_below_the_hole() {
+    let command = "console=ttyS0 quiet axvmm.run=\"cat /proc/iomem\"";
+    let run = format!("axvmm run -k {KERNEL} -i {INITRD} -m 4G -c '{command}'");
+    let ended = script(&["--memory", "2G"], &run);
+    ended.assert(0, "axvmm-guest: exit 0");
+    let mib = ended.stdout.split(" cpus, ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!((3 << 10..4 << 10).contains(&mib.parse().unwrap()), "{ended:#?}");
+    assert!(ended.stdout.contains("100000000-13fffffff : System RAM"), "{ended:#?}");
+}
+
+/// What a guest without a command line prints goes nowhere, so that this one's init, put over the
+/// other one, has to look for the serial port itself.
+#[test]
+fn it_boots_without_a_command_line() {
+    let run = format!(
+        r##"mkdir over && cat >over/init <<'END' && chmod +x over/init
+#!/bin/sh
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t devtmpfs dev /dev
+echo "command line: '$(/bin/busybox cat /proc/cmdline)'" >/dev/ttyS0
+/bin/busybox poweroff -f
+END
+(cd over && echo init | cpio -o -H newc 2>/dev/null) | cat {INITRD} - >initrd
+axvmm run -k {KERNEL} -i initrd -m 256M"##
+    );
+    script(&[], &run).assert(0, "command line: ''\r\n");
+}
+
+#[test]
+fn doctor_says_that_this_kvm_can_run_it() {
+    let ended = script(&[], "axvmm doctor && axvmm doctor --json");
+    ended.assert(0, "Guests can run here, unmodified Linux kernels among them.");
+    ended.assert(0, "\"linux\": true");
+}
