@@ -1,5 +1,5 @@
-//! ELF kernels, and which way they are entered: PVH if they have its note, multiboot if they have
-//! its header, else the 64-bit Linux protocol.
+//! ELF kernels, and which way they are entered: a 64-bit Linux by its own protocol, others by PVH if
+//! they have its note, by multiboot if they have its header, else as Linux.
 
 use crate::boot::{
     Error, Fault,
@@ -57,7 +57,9 @@ pub fn prepare(request: &Request<'_>, draft: &mut Draft) -> Result<Loaded, Error
 
 /// The entry point of a kernel that is no multiboot kernel, checked.
 pub fn choose(source: &ImageSource, elf: &Elf) -> Result<Entry, Error> {
-    if let Some(entry) = elf.pvh_entry {
+    // Entered by PVH, Linux asks CPUID for Xen in 256 places, and the same again later: an exit each.
+    let prefers_its_own = elf.is_linux && elf.class == Class::Elf64 && elf.holds(elf.entry);
+    if let Some(entry) = elf.pvh_entry.filter(|_| !prefers_its_own) {
         return checked(source, elf, "XEN_ELFNOTE_PHYS32_ENTRY", entry).map(Entry::Pvh);
     }
     if elf.class == Class::Elf32 {
