@@ -192,7 +192,10 @@ fn doctor_and_run_tell_a_host_without_kvm() {
 /// The program as a user who may not do everything; it must be where that user can reach it.
 fn as_nobody(dir: &Path) -> Command {
     let copy = dir.join("axvmm");
-    fs::copy(axvmm().get_program(), &copy).unwrap();
+    // By a program of its own: were the copy open for writing here, a test that starts a program at
+    // this moment would keep it busy.
+    let copied = Command::new("cp").arg(axvmm().get_program()).arg(&copy).status().unwrap();
+    assert!(copied.success());
     let mut command = Command::new(copy);
     command.current_dir(dir).stdin(Stdio::null());
     if nix::unistd::geteuid().is_root() {
