@@ -15,7 +15,10 @@ mod panics;
 mod run;
 mod sink;
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use clap::{Parser, Subcommand};
 
@@ -26,6 +29,10 @@ const AFTER_HELP: &str = "\
 Exit status of `run`: 0 the guest shut down, 32 it reset itself (--no-reboot), 33 it crashed, 34 it
 reported a panic, 124 timeout, 128+N ended by signal N; or what the guest's test-exit device says.
 Of all commands: 1 axvmm failed, 35 usage or configuration wrong, 37 this host cannot run guests.";
+
+/// How long the end waits for a stderr that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE_IN_A_HURRY: Duration = Duration::from_millis(200);
 
 /// Runs guests on KVM, for when the guest kernel, or the device, is what you are testing
 #[derive(Debug, Parser)]
@@ -68,7 +75,8 @@ pub fn main() -> ExitCode {
         log_output::tell(&failure.message);
         failure.status
     });
-    log_output::flush();
+    // From 124 on, somebody waits for the end.
+    log_output::flush(if status < 124 { PATIENCE } else { PATIENCE_IN_A_HURRY });
     ExitCode::from(status)
 }
 
@@ -81,6 +89,6 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
     let text = error.render().to_string();
     log_output::tell(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
-    log_output::flush();
+    log_output::flush(PATIENCE);
     ExitCode::from(failure::USAGE)
 }

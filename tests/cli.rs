@@ -4,7 +4,7 @@ mod common;
 
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::Path,
     process::{Command, Stdio},
@@ -186,6 +186,24 @@ fn doctor_and_run_tell_a_host_without_kvm() {
         let mut command = axvmm();
         command.args(["run", "-k"]).arg(guest(HELLO)).env("AXVMM_KVM_DEVICE", device);
         run(&mut command).assert(37, "").assert_tells(&["axvmm: ", device]);
+    }
+}
+
+#[test]
+fn colours_are_for_terminals_and_for_who_wants_them() {
+    for (no_color, wanted) in [("", true), ("1", false)] {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let mut command = axvmm();
+        command.arg("doctor").env("AXVMM_KVM_DEVICE", "/dev/null").env("TERM", "xterm");
+        command.env("NO_COLOR", no_color).stdout(pty.slave).stderr(Stdio::null());
+        assert_eq!(command.status().unwrap().code(), Some(37));
+        drop(command);
+        let mut text = Vec::new();
+        // Ends with an error: nobody is at the other end any more.
+        let _ = fs::File::from(pty.master).read_to_end(&mut text);
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.contains("\x1b[31mfail\x1b[0m"), wanted, "{text:?}");
+        assert!(text.contains("Guests cannot run here."), "{text:?}");
     }
 }
 

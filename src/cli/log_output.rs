@@ -12,7 +12,7 @@ use clap::{Args, builder::PossibleValuesParser};
 use env_logger::{Builder, Env, Target, WriteStyle};
 use log::Level;
 use nix::{
-    poll::{PollFd, PollFlags, poll},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{eventfd::EventFd, stat::fstat},
 };
 
@@ -22,9 +22,6 @@ use super::sink::{Settings, Sink};
 const VARIABLES: [&str; 2] = ["AXVMM_LOG", "RUST_LOG"];
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 const DEFAULT_LEVEL: &str = "info";
-
-/// How long the end waits for a stderr that nobody reads, in milliseconds.
-const PATIENCE: u16 = 200;
 
 /// What to log.
 #[derive(Clone, Debug, Args)]
@@ -97,16 +94,20 @@ pub fn join(output: &Arc<Sink>) {
     }
 }
 
-/// Waits until all is written, for a moment.
-pub fn flush() {
-    SINK.get().into_iter().chain(JOINED.get().map(|joined| &**joined)).for_each(flush_one);
+/// Waits until all is written, but not longer than this.
+pub fn flush(patience: Duration) {
+    SINK.get()
+        .into_iter()
+        .chain(JOINED.get().map(|joined| &**joined))
+        .for_each(|sink| flush_one(sink, patience));
 }
 
-fn flush_one(sink: &Sink) {
+fn flush_one(sink: &Sink, patience: Duration) {
     let Ok(done) = EventFd::new().map(Arc::new) else { return };
     sink.drain(done.clone());
     // Whatever comes of it, the end has come.
-    let _ = poll(&mut [PollFd::new(done.as_fd(), PollFlags::POLLIN)], PATIENCE);
+    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
+    let _ = poll(&mut [PollFd::new(done.as_fd(), PollFlags::POLLIN)], timeout);
 }
 
 static SINK: OnceLock<Sink> = OnceLock::new();

@@ -25,6 +25,8 @@ use nix::{
 const RING: usize = 64 << 10;
 /// Bytes given to the kernel at once.
 const CHUNK: usize = 8 << 10;
+/// The thread's stack: it holds a chunk, and formats a log line at most.
+const STACK: usize = 128 << 10;
 /// How long the thread lets bytes gather after a write, unless the ring is half full.
 const LINGER: Duration = Duration::from_millis(1);
 
@@ -229,7 +231,8 @@ impl Shared {
         let Some(file) = state.file.take() else { return state };
         let shared = self.clone();
         let name = self.settings.name.to_owned();
-        match thread::Builder::new().name(name).spawn(move || shared.write_out(&*file)) {
+        let builder = thread::Builder::new().name(name).stack_size(STACK);
+        match builder.spawn(move || shared.write_out(&*file)) {
             Ok(_) => state.thread = Thread::Busy,
             Err(error) => {
                 state.thread = Thread::Gone;
@@ -243,14 +246,16 @@ impl Shared {
 
     /// The thread: takes a chunk, writes it, lingers, and sleeps when there is nothing.
     fn write_out(&self, file: &dyn AsFd) {
-        let mut chunk = Vec::with_capacity(CHUNK);
+        // Not from the heap, of which each thread that uses it has a part of its own.
+        let mut buffer = [0; CHUNK];
         let mut failing = false;
         loop {
-            let untold = self.next_chunk(&mut chunk);
+            let (taken, untold) = self.next_chunk(&mut buffer);
+            let chunk = &buffer[..taken];
             if untold > 0 {
                 (self.settings.report)(Trouble::Dropped(untold));
             }
-            let (written, result) = write_all(file, &chunk);
+            let (written, result) = write_all(file, chunk);
             let mut state = self.lock();
             state.written += written as u64;
             state.dropped += (chunk.len() - written) as u64;
@@ -268,8 +273,9 @@ impl Shared {
         }
     }
 
-    /// Waits for bytes and takes a chunk of them; how many before it were dropped and not told.
-    fn next_chunk(&self, chunk: &mut Vec<u8>) -> u64 {
+    /// Waits for bytes and takes as many as the chunk holds: how many, and how many before them were
+    /// dropped and not told.
+    fn next_chunk(&self, chunk: &mut [u8; CHUNK]) -> (usize, u64) {
         let mut state = self.lock();
         while state.ring.is_empty() {
             state.tell_drained();
@@ -280,12 +286,18 @@ impl Shared {
         if state.is_full() {
             self.room.notify_all();
         }
-        let taken = state.ring.len().min(CHUNK);
-        chunk.clear();
-        chunk.extend(state.ring.drain(..taken));
+        let mut taken = 0;
+        while taken < CHUNK && !state.ring.is_empty() {
+            let (front, _) = state.ring.as_slices();
+            let len = front.len().min(CHUNK - taken);
+            chunk[taken..taken + len].copy_from_slice(&front[..len]);
+            // An empty ring begins at its beginning again, so that few pages are ever touched.
+            state.ring.drain(..len);
+            taken += len;
+        }
         state.writing = true;
         state.stuck = false;
-        std::mem::take(&mut state.untold)
+        (taken, std::mem::take(&mut state.untold))
     }
 
     /// Lets bytes gather for a moment.
