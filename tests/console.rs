@@ -264,10 +264,14 @@ struct OnTerminal {
 
 impl OnTerminal {
     fn start(file: &str, cmdline: &str) -> Self {
+        Self::start_command(run_guest(file, cmdline))
+    }
+
+    fn start_command(mut command: Command) -> Self {
         let pty = openpty(None, None).unwrap();
         let before = tcgetattr(&pty.slave).unwrap();
         let stdin = pty.slave.try_clone().unwrap();
-        let running = start(run_guest(file, cmdline).stdin(stdin));
+        let running = start(command.stdin(stdin));
         let on = Self { running, keyboard: pty.master.into(), terminal: pty.slave, before };
         on.wait_until_raw(true);
         on
@@ -307,6 +311,42 @@ fn keys_on_a_terminal_go_to_the_guest_and_some_to_axvmm() {
     on.running.wait_for("\x01D\x01EFG");
     on.type_in(&format!("{CTRL_A}x"));
     on.finish().assert(130, "").assert_tells(&["Ctrl-A x", "quit at the console"]);
+}
+
+#[test]
+fn ctrl_alt_del_is_pressed_on_the_guests_keyboard() {
+    #[rustfmt::skip]
+    let code = [
+        0xb0, 0x60, 0xe6, 0x64, // write the keyboard controller's configuration:
+        0xb0, 0x41, 0xe6, 0x60, // scan code set 1, interrupt
+        0xb0, 0xf4, 0xe6, 0x60, // enable the keyboard
+        0xb0, b'R', 0xe6, 0xe9, // print
+        0xe4, 0x64, 0xa8, 0x01, // is there a byte?
+        0x74, 0xfa,
+        0xe4, 0x60, 0x3c, 0x53, // is it Del?
+        0x75, 0xf4,
+        0xe6, 0xf4,             // end with 2 * 0x53 + 1
+        0xf4,
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("code.bin"), code).unwrap();
+    let file = dir.path().join("guest.toml");
+    let text = "kernel_path = \"code.bin\"\nkernel_load_addr = 0x8000\nentry_point = 0x8000\n";
+    fs::write(&file, format!("[kernel]\nmemory = \"16M\"\n{text}")).unwrap();
+    let mut command = axvmm();
+    command.args(["run", "--config"]).arg(&file);
+    let mut on = OnTerminal::start_command(command);
+    on.running.wait_for("R");
+    on.type_in(&format!("{CTRL_A}d"));
+    on.finish().assert(2 * 0x53 + 1, "R");
+}
+
+#[test]
+fn a_guest_that_does_not_read_its_keyboard_is_told_of() {
+    let mut on = OnTerminal::start(ECHO, "");
+    on.running.wait_for("ready");
+    on.type_in(&format!("{CTRL_A}dquit\n"));
+    on.finish().assert(0, "QUIT").assert_tells(&["no Ctrl-Alt-Del"]);
 }
 
 #[test]
