@@ -45,7 +45,7 @@ cd "$repo"
 mkdir -p "$cache"
 
 # The test programs that drive /dev/kvm, beside the library's own tests.
-kvm_tests=(kvm_loop boot_protocols guests ends console)
+kvm_tests=(kvm_loop boot_protocols guests ends console terminal run)
 
 step() { say "$* (after $SECONDS s)"; }
 

@@ -33,8 +33,8 @@ use crate::{
 
 /// How long the end waits for a stdout that takes nothing.
 const STALL: Duration = Duration::from_secs(1);
-/// The same if somebody waits for the end.
-const STALL_IN_A_HURRY: Duration = Duration::from_millis(200);
+/// How long the end takes at most over stdout if somebody waits for it.
+const IN_A_HURRY: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -101,7 +101,7 @@ fn run_guest(args: &RunArgs, started: Instant, tally: &mut Tally) -> Result<Stop
     let ended = session.ended.take().unwrap_or_else(|| Err(Failure::failed("the guest vanished")));
     *tally = mem::take(&mut session.tally);
     let hurry = matches!(ended, Ok(StopReason::Signal(_) | StopReason::Quit | StopReason::Timeout));
-    drain(&out, &session.signals, if hurry { STALL_IN_A_HURRY } else { STALL });
+    drain(&out, &session.signals, hurry);
     tally.console_dropped = out.dropped() + out.waiting();
     ended
 }
@@ -111,11 +111,12 @@ fn build(plan: &Plan, out: &Arc<Sink>) -> Result<Machine<KvmHal>, Failure> {
     Ok(Machine::build(plan, KvmHal::new()?, out.clone())?)
 }
 
-/// Waits for stdout to take what the guest has printed, for as long as it takes some, and no signal
-/// comes.
-fn drain(out: &Sink, signals: &SignalFd, patience: Duration) {
+/// Waits for stdout to take what the guest has printed: for as long as it takes some and no signal
+/// comes; in a hurry, just for a moment.
+fn drain(out: &Sink, signals: &SignalFd, hurry: bool) {
     let Ok(drained) = EventFd::new().map(Arc::new) else { return };
     out.drain(drained.clone());
+    let patience = if hurry { IN_A_HURRY } else { STALL };
     let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
     let mut written = out.written();
     loop {
@@ -124,7 +125,7 @@ fn drain(out: &Sink, signals: &SignalFd, patience: Duration) {
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
         match poll(&mut fds, timeout) {
-            Ok(0) if out.written() > written => written = out.written(),
+            Ok(0) if !hurry && out.written() > written => written = out.written(),
             Err(nix::errno::Errno::EINTR) => {}
             _ => break,
         }

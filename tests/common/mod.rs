@@ -2,14 +2,17 @@
 #![allow(dead_code)] // each test program uses a part
 
 use std::{
-    env,
+    env, fs,
     io::{Read, Write},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex, Once},
     thread,
     time::{Duration, Instant},
 };
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 /// Nothing that is waited for takes this long, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -223,4 +226,57 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < LIMIT, "never: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A pipe, with its end to write to.
+pub fn pipe() -> (OwnedFd, OwnedFd) {
+    nix::unistd::pipe().unwrap()
+}
+
+/// A pipe that takes nothing more: whoever writes to it waits. The reading end must be kept.
+pub fn full_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe();
+    fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while nix::unistd::write(&writer, &[b'.'; 4096]).is_ok() {}
+    fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    (reader, writer)
+}
+
+/// The most memory that a process has had, in KiB; 0 when it has ended.
+fn peak_memory(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+}
+
+/// Runs with a result file to the end, which must be with this status; gives what is in the file,
+/// and the most memory seen on the way, in KiB.
+#[track_caller]
+pub fn result_of(command: &mut Command, status: i32) -> (serde_json::Value, u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("result.json");
+    let mut child = command.arg("--result-file").arg(&file).spawn().unwrap();
+    let pid = child.id() as i32;
+    let mut peak = 0;
+    let started = Instant::now();
+    let ended = loop {
+        peak = peak.max(peak_memory(pid));
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended;
+        }
+        assert!(started.elapsed() < LIMIT, "never ended");
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(ended.code(), Some(status));
+    (serde_json::from_slice(&fs::read(&file).unwrap()).unwrap(), peak)
 }

@@ -1,0 +1,156 @@
+//! `axvmm run` from start to end: time, resets, the result file, the log, and hosts that lack
+//! something. Over this machine's own KVM, with tiny guests.
+#![cfg(target_arch = "x86_64")]
+
+mod common;
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use common::{axvmm, guest, result_of, root, run, run_guest, start};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+const ECHO: &str = "console-echo-x86_64.elf";
+const STOP: &str = "stop-x86_64.elf";
+const HELLO: &str = "hello-x86_64.elf";
+
+// Time and resets.
+
+#[test]
+fn a_timeout_is_status_124() {
+    for word in ["spin", "halt", "flood"] {
+        let finished = run(run_guest(STOP, word).args(["--timeout", "300ms"]));
+        finished.assert(124, &format!("stop: {word}")).assert_tells(&["300ms"]);
+    }
+}
+
+#[test]
+fn a_reset_starts_the_guest_again_and_keeps_the_console() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("result.json");
+    let mut command = run_guest(ECHO, "");
+    let mut running = start(command.arg("--result-file").arg(&file).stdin(Stdio::piped()));
+    running.wait_for("console-echo: ready");
+    running.type_in("one\nreset\n");
+    running.wait_for("RESET\r\nconsole-echo: ready");
+    running.type_in("two\nreset\n");
+    running.wait_for("TWO\r\nRESET\r\nconsole-echo: ready");
+    running.type_in("three\nquit\n");
+    let finished = running.finish();
+    finished.assert(0, "THREE").assert_tells(&["reboot 1", "reboot 2"]);
+    assert_eq!(finished.stdout.matches("console-echo: ready").count(), 3, "{finished:#?}");
+    let result: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!((&result["reason"], &result["reboots"]), (&"shutdown".into(), &2.into()));
+}
+
+#[test]
+fn a_reset_ends_the_run_if_asked_to() {
+    for word in ["reset-cf9", "reset-i8042"] {
+        let finished = run(run_guest(STOP, word).arg("--no-reboot"));
+        finished.assert(32, &format!("stop: {word}")).assert_tells(&["reset"]);
+    }
+}
+
+#[test]
+fn a_loop_of_resets_leaks_nothing_and_can_be_ended() {
+    let running = start(&mut run_guest(STOP, "reset-cf9"));
+    let pid = running.pid();
+    let open = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    running.wait_for(&"stop: reset-cf9\r\n".repeat(20));
+    let files = open();
+    running.wait_for(&"stop: reset-cf9\r\n".repeat(100));
+    assert!(open() <= files + 8, "{files} files became {}", open());
+    running.signal(Signal::SIGTERM);
+    let finished = running.finish();
+    finished.assert(143, "");
+    assert!(finished.stderr.lines().count() < 40, "{finished:#?}");
+}
+
+// What else there is to a run.
+
+#[test]
+fn the_result_file_tells_how_the_guest_ended() {
+    for (word, status, reason) in [
+        ("poweroff", 0, "shutdown"),
+        ("exit=5", 11, "test-exit"),
+        ("triple", 33, "fault"),
+        ("panic", 34, "panic"),
+    ] {
+        let mut command = run_guest(STOP, word);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let (result, _) = result_of(&mut command, status);
+        assert_eq!((&result["reason"], &result["status"]), (&reason.into(), &status.into()));
+        let exits = &result["exits"][0];
+        assert!(exits["by_reason"]["IoWrite"].as_u64().unwrap() > 4, "{result}");
+        assert!(exits["total"].as_u64() >= exits["by_reason"]["IoWrite"].as_u64(), "{result}");
+        assert_eq!(result["vcpu"].as_u64(), (reason == "fault").then_some(0), "{result}");
+        assert_eq!(result["console_dropped"], 0);
+    }
+    let mut command = run_guest(STOP, "spin");
+    command.args(["--timeout", "300ms"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let (result, _) = result_of(&mut command, 124);
+    assert!(result["unowned"]["reads"].as_u64().unwrap() > 100, "{result}");
+}
+
+#[test]
+fn the_log_can_be_turned_down_and_up() {
+    let lines = |args: &[&str], variable: Option<&str>| {
+        let mut command = run_guest(STOP, "spin");
+        command.args(["--timeout", "200ms"]).args(args);
+        if let Some(level) = variable {
+            command.env("AXVMM_LOG", level);
+        }
+        run(&mut command).stderr.lines().filter(|line| line.contains("nobody takes")).count()
+    };
+    assert_eq!(lines(&[], None), 1);
+    assert_eq!(lines(&["-q"], None), 0);
+    assert_eq!(lines(&["--log-level", "error"], Some("trace")), 0);
+    assert_eq!(lines(&[], Some("off")), 0);
+}
+
+#[test]
+fn doctor_says_that_guests_can_run_here() {
+    let finished = run(axvmm().arg("doctor"));
+    finished.assert(0, "Guests can run here").assert(0, "Linux kernels");
+    let json: Value =
+        serde_json::from_str(&run(axvmm().args(["doctor", "--json"])).stdout).unwrap();
+    assert_eq!(json["guests"], true);
+    let kernels = json["findings"].as_array().unwrap().iter();
+    let kernels = kernels.clone().find(|f| f["subject"] == "Linux kernels").unwrap();
+    assert_eq!(kernels["level"] == "ok", json["linux"] == true, "{json}");
+}
+
+#[test]
+fn memory_that_the_host_has_not_is_status_37_with_the_size() {
+    let script = format!(
+        "ulimit -v 500000; exec {} run -k {} -m 4G",
+        axvmm().get_program().to_str().unwrap(),
+        guest(HELLO).display()
+    );
+    let finished = run(Command::new("sh").current_dir(root()).args(["-c", &script]));
+    finished.assert(37, "").assert_tells(&["axvmm: ", "bytes of memory", "os error 12"]);
+}
+
+#[test]
+fn too_few_files_are_a_message_and_never_a_panic() {
+    let program = axvmm().get_program().to_str().unwrap().to_owned();
+    let mut works = false;
+    for limit in 4..40 {
+        let script = format!(
+            "exec 2>&1; ulimit -n {limit}; exec {program} run -k {} -m 16M",
+            guest(HELLO).display()
+        );
+        let finished = run(Command::new("sh").current_dir(root()).args(["-c", &script]));
+        assert!(!finished.stdout.contains("panicked") && !finished.stdout.contains("internal"));
+        match finished.status {
+            0 => works = true,
+            1 | 35 | 37 if !works => assert!(finished.stdout.contains("axvmm: "), "{finished:#?}"),
+            127 if !works => {} // the shell or the loader could not even start it
+            _ => panic!("{limit}: {finished:#?}"),
+        }
+    }
+    assert!(works, "40 files are enough");
+}

@@ -1,0 +1,246 @@
+//! The console on a terminal: keys, signals, and the terminal as it was before after every end. Over
+//! this machine's own KVM, with tiny guests.
+#![cfg(target_arch = "x86_64")]
+
+mod common;
+
+use std::{
+    fs,
+    io::Write,
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use common::{Running, axvmm, full_pipe, guest, root, run, run_guest, start, wait_until};
+use nix::{
+    pty::openpty,
+    sys::{
+        signal::Signal,
+        termios::{LocalFlags, Termios, tcgetattr},
+    },
+};
+
+const ECHO: &str = "console-echo-x86_64.elf";
+const STOP: &str = "stop-x86_64.elf";
+const CTRL_A: &str = "\x01";
+
+/// A guest whose stdin is a terminal, and that terminal.
+struct OnTerminal {
+    running: Running,
+    keyboard: fs::File,
+    terminal: OwnedFd,
+    before: Termios,
+}
+
+impl OnTerminal {
+    fn start(file: &str, cmdline: &str) -> Self {
+        Self::start_command(run_guest(file, cmdline))
+    }
+
+    fn start_command(mut command: Command) -> Self {
+        let pty = openpty(None, None).unwrap();
+        let before = tcgetattr(&pty.slave).unwrap();
+        let stdin = pty.slave.try_clone().unwrap();
+        let running = start(command.stdin(stdin));
+        let on = Self { running, keyboard: pty.master.into(), terminal: pty.slave, before };
+        on.wait_until_raw(true);
+        on
+    }
+
+    #[track_caller]
+    fn wait_until_raw(&self, raw: bool) {
+        wait_until("the terminal changes", || {
+            let flags = tcgetattr(&self.terminal).unwrap().local_flags;
+            flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG) != raw
+        });
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits for the end, at which the terminal must be as it was.
+    #[track_caller]
+    fn finish(self) -> common::Finished {
+        let finished = self.running.finish();
+        assert_eq!(tcgetattr(&self.terminal).unwrap(), self.before, "{finished:#?}");
+        finished
+    }
+}
+
+#[test]
+fn keys_on_a_terminal_go_to_the_guest_and_some_to_axvmm() {
+    let mut on = OnTerminal::start(ECHO, "");
+    on.running.wait_for("ready");
+    on.type_in("typed\n");
+    on.running.wait_for("TYPED");
+    // Ctrl-C and Ctrl-Z are the guest's.
+    on.type_in("a\x03b\x1ac\n");
+    on.running.wait_for("A\x03B\x1aC");
+    on.type_in(&format!("{CTRL_A}ad{CTRL_A}{CTRL_A}e{CTRL_A}zf{CTRL_A}hg\n"));
+    on.running.wait_for("\x01D\x01EFG");
+    on.type_in(&format!("{CTRL_A}x"));
+    on.finish().assert(130, "").assert_tells(&["Ctrl-A x", "quit at the console"]);
+}
+
+#[test]
+fn ctrl_alt_del_is_pressed_on_the_guests_keyboard() {
+    #[rustfmt::skip]
+    let code = [
+        0xb0, 0x60, 0xe6, 0x64, // write the keyboard controller's configuration:
+        0xb0, 0x41, 0xe6, 0x60, // scan code set 1, interrupt
+        0xb0, 0xf4, 0xe6, 0x60, // enable the keyboard
+        0xb0, b'R', 0xe6, 0xe9, // print
+        0xe4, 0x64, 0xa8, 0x01, // is there a byte?
+        0x74, 0xfa,
+        0xe4, 0x60, 0x3c, 0x53, // is it Del?
+        0x75, 0xf4,
+        0xe6, 0xf4,             // end with 2 * 0x53 + 1
+        0xf4,
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("code.bin"), code).unwrap();
+    let file = dir.path().join("guest.toml");
+    let text = "kernel_path = \"code.bin\"\nkernel_load_addr = 0x8000\nentry_point = 0x8000\n";
+    fs::write(&file, format!("[kernel]\nmemory = \"16M\"\n{text}")).unwrap();
+    let mut command = axvmm();
+    command.args(["run", "--config"]).arg(&file);
+    let mut on = OnTerminal::start_command(command);
+    on.running.wait_for("R");
+    on.type_in(&format!("{CTRL_A}d"));
+    on.finish().assert(2 * 0x53 + 1, "R");
+}
+
+#[test]
+fn a_guest_that_does_not_read_its_keyboard_is_told_of() {
+    let mut on = OnTerminal::start(ECHO, "");
+    on.running.wait_for("ready");
+    on.type_in(&format!("{CTRL_A}dquit\n"));
+    on.finish().assert(0, "QUIT").assert_tells(&["no Ctrl-Alt-Del"]);
+}
+
+#[test]
+fn a_guest_that_never_listens_can_be_quit() {
+    for word in ["spin", "halt", "flood"] {
+        let mut on = OnTerminal::start(STOP, word);
+        on.running.wait_for(&format!("stop: {word}"));
+        on.type_in(&"x".repeat(1000));
+        on.type_in(&format!("{CTRL_A}x"));
+        on.finish().assert(130, "");
+    }
+}
+
+#[test]
+fn every_end_leaves_the_terminal_as_it_was() {
+    for (word, status) in [("poweroff", 0), ("triple", 33), ("panic", 34), ("exit=3", 7)] {
+        let pty = openpty(None, None).unwrap();
+        let before = tcgetattr(&pty.slave).unwrap();
+        let stdin = pty.slave.try_clone().unwrap();
+        run(run_guest(STOP, word).stdin(stdin)).assert(status, "stop: ");
+        assert_eq!(tcgetattr(&pty.slave).unwrap(), before, "{word}");
+    }
+}
+
+#[test]
+fn signals_end_the_run_with_their_status_and_the_terminal_as_it_was() {
+    for signal in [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGUSR1,
+        Signal::SIGALRM,
+        // Those that one dies of on the spot.
+        Signal::SIGSEGV,
+        Signal::SIGBUS,
+        Signal::SIGABRT,
+    ] {
+        for word in ["spin", "halt"] {
+            let on = OnTerminal::start(STOP, word);
+            on.running.wait_for(&format!("stop: {word}"));
+            on.running.signal(signal);
+            on.finish().assert(128 + signal as i32, "");
+        }
+    }
+}
+
+#[test]
+fn a_signal_ends_a_guest_whose_output_nobody_reads() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let (_reader, writer) = full_pipe();
+        let mut command = run_guest(STOP, "flood");
+        let mut child = command.stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+        let pid = child.id() as i32;
+        // In the midst of it: the vCPU's thread has begun to spend time.
+        wait_until("the guest prints", || {
+            fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() >= 3)
+        });
+        let sent = Instant::now();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+        let ended = child.wait().unwrap();
+        assert_eq!(ended.code(), Some(128 + signal as i32));
+        assert!(sent.elapsed() < Duration::from_secs(20), "{:?}", sent.elapsed());
+    }
+}
+
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    let program = axvmm().get_program().to_str().unwrap().to_owned();
+    let script = format!("trap '' HUP; exec {program} run -k {} -m 16M", guest(ECHO).display());
+    let mut command = Command::new("sh");
+    command.current_dir(root()).args(["-c", &script]).stdin(Stdio::piped());
+    let mut running = start(&mut command);
+    running.wait_for("ready");
+    running.signal(Signal::SIGHUP);
+    running.signal(Signal::SIGPIPE);
+    running.signal(Signal::SIGWINCH);
+    running.type_in("still here\nquit\n");
+    running.finish().assert(0, "STILL HERE");
+}
+
+/// The processor time that a process or thread has spent, in ticks of 10 ms.
+fn ticks(stat: &str) -> u64 {
+    let stat = fs::read_to_string(stat).unwrap();
+    let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    [11, 12].into_iter().map(|i| fields[i].parse::<u64>().unwrap()).sum()
+}
+
+/// The state of a process, as `ps` has it.
+fn state(pid: i32) -> char {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap()
+}
+
+#[test]
+fn a_stop_gives_the_terminal_back_and_going_on_takes_it_again() {
+    let mut on = OnTerminal::start(ECHO, "");
+    on.running.wait_for("ready");
+    for i in 0..3 {
+        on.running.signal(Signal::SIGTSTP);
+        let pid = on.running.pid();
+        wait_until("it stops", || state(pid) == 'T');
+        assert_eq!(tcgetattr(&on.terminal).unwrap(), on.before);
+        on.running.signal(Signal::SIGCONT);
+        on.wait_until_raw(true);
+        on.type_in(&format!("again {i}\n"));
+        on.running.wait_for(&format!("AGAIN {i}"));
+    }
+    on.type_in("quit\n");
+    on.finish().assert(0, "");
+}
+
+#[test]
+fn a_terminal_that_hangs_up_is_the_end_of_input_only() {
+    let on = OnTerminal::start(ECHO, "");
+    on.running.wait_for("ready");
+    let OnTerminal { running, keyboard, terminal, .. } = on;
+    drop((keyboard, terminal));
+    // The guest polls, so its thread spends all the time that there is; the main thread waits.
+    let pid = running.pid();
+    wait_until("half a second is spent", || ticks(&format!("/proc/{pid}/stat")) >= 50);
+    let main = ticks(&format!("/proc/{pid}/task/{pid}/stat"));
+    assert!(main < 25, "{main} ticks");
+    running.signal(Signal::SIGTERM);
+    running.finish().assert(143, "");
+}
