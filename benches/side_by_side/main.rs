@@ -4,7 +4,8 @@
 //!
 //! `benches/compare` gets the VMMs and calls this; it can also be called by hand. VMM is one of
 //! those in `contender.rs`, and the first one is what the others are compared with. The machine is
-//! shared and noisy, so all take turns, round by round, and what is printed is the median.
+//! shared and noisy, so all take turns, round by round; what is printed is the median, or the best
+//! where it says so.
 
 mod boot;
 mod contender;
@@ -55,8 +56,8 @@ fn main() -> Result {
 
 fn parse(args: &[String]) -> Result<Options> {
     let mut options = Options {
-        rounds: 5,
-        reads: 300_000,
+        rounds: 10,
+        reads: 100_000,
         guests: 50,
         kernel: PathBuf::new(),
         initrd: None,

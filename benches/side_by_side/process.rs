@@ -12,7 +12,10 @@ use std::{
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     pty::openpty,
-    sys::resource::{UsageWho, getrusage},
+    sys::{
+        resource::{UsageWho, getrusage},
+        time::TimeVal,
+    },
 };
 
 use crate::{
@@ -25,6 +28,15 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 /// Which part of a second the kernel counts processes' times in, as it shows them (`USER_HZ`).
 const TICKS: f64 = 100.0;
+
+/// CPU time, in seconds.
+#[derive(Clone, Copy)]
+pub struct CpuTime {
+    /// The VMM's own, in user mode.
+    pub user: f64,
+    /// That, the kernel's on its behalf, and the guest's.
+    pub all: f64,
+}
 
 /// A VMM that runs. Dropping it ends it.
 pub struct Running {
@@ -107,13 +119,14 @@ impl Running {
         ticks.unwrap_or(0.0) / TICKS
     }
 
-    /// Ends it, and tells its own user time in seconds.
-    pub fn end(mut self) -> Result<f64> {
+    /// Ends it, and tells what CPU time it took.
+    pub fn end(mut self) -> Result<CpuTime> {
         let guest = self.guest_time();
-        let before = children_user_time()?;
+        let before = children_time()?;
         self.child.kill()?;
         self.child.wait()?;
-        Ok(children_user_time()? - before - guest)
+        let after = children_time()?;
+        Ok(CpuTime { user: after.user - before.user - guest, all: after.all - before.all })
     }
 }
 
@@ -130,7 +143,9 @@ pub fn settle() {
     thread::sleep(Duration::from_millis(20));
 }
 
-fn children_user_time() -> Result<f64> {
-    let time = getrusage(UsageWho::RUSAGE_CHILDREN)?.user_time();
-    Ok(time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6)
+fn children_time() -> Result<CpuTime> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    let (user, system) = (seconds(usage.user_time()), seconds(usage.system_time()));
+    Ok(CpuTime { user, all: user + system })
 }
