@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Running, axvmm, full_pipe, guest, root, run, run_guest, start, wait_until};
+use common::{Running, axvmm, full_pipe, guest, root, run, run_code, run_guest, start, wait_until};
 use nix::{
     pty::openpty,
     sys::{
@@ -100,12 +100,7 @@ fn ctrl_alt_del_is_pressed_on_the_guests_keyboard() {
         0xf4,
     ];
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("code.bin"), code).unwrap();
-    let file = dir.path().join("guest.toml");
-    let text = "kernel_path = \"code.bin\"\nkernel_load_addr = 0x8000\nentry_point = 0x8000\n";
-    fs::write(&file, format!("[kernel]\nmemory = \"16M\"\n{text}")).unwrap();
-    let mut command = axvmm();
-    command.args(["run", "--config"]).arg(&file);
+    let command = run_code(dir.path(), &code);
     let mut on = OnTerminal::start_command(command);
     on.running.wait_for("R");
     on.type_in(&format!("{CTRL_A}d"));

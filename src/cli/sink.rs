@@ -78,8 +78,8 @@ struct State {
     hurry: bool,
     /// The last byte ended no line.
     mid_line: bool,
-    /// The thread has a chunk in hand.
-    writing: bool,
+    /// How many bytes the thread has in hand.
+    in_hand: usize,
     written: u64,
     dropped: u64,
     /// Of the dropped bytes, those not told yet.
@@ -183,7 +183,8 @@ impl Sink {
 
     /// Bytes that still wait.
     pub fn waiting(&self) -> u64 {
-        self.shared.lock().ring.len() as u64
+        let state = self.shared.lock();
+        (state.ring.len() + state.in_hand) as u64
     }
 }
 
@@ -193,7 +194,7 @@ impl State {
     }
 
     fn is_drained(&self) -> bool {
-        self.ring.is_empty() && !self.writing
+        self.ring.is_empty() && self.in_hand == 0
     }
 
     fn tell_drained(&mut self) {
@@ -259,7 +260,7 @@ impl Shared {
             let mut state = self.lock();
             state.written += written as u64;
             state.dropped += (chunk.len() - written) as u64;
-            state.writing = false;
+            state.in_hand = 0;
             drop(state);
             match result {
                 Ok(()) => failing = false,
@@ -295,7 +296,7 @@ impl Shared {
             state.ring.drain(..len);
             taken += len;
         }
-        state.writing = true;
+        state.in_hand = taken;
         state.stuck = false;
         (taken, std::mem::take(&mut state.untold))
     }

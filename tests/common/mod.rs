@@ -65,6 +65,18 @@ pub fn run_guest(file: &str, cmdline: &str) -> Command {
     command
 }
 
+/// `axvmm run` with a few bytes of real-mode code at 0x8000, with files in `dir`.
+pub fn run_code(dir: &Path, code: &[u8]) -> Command {
+    fs::write(dir.join("code.bin"), code).unwrap();
+    let file = dir.join("code.toml");
+    let text = "[kernel]\nmemory = \"16M\"\nkernel_path = \"code.bin\"\n\
+        kernel_load_addr = 0x8000\nentry_point = 0x8000\n";
+    fs::write(&file, text).unwrap();
+    let mut command = axvmm();
+    command.args(["run", "--config"]).arg(&file);
+    command
+}
+
 /// How a program ended, and all that it said.
 #[derive(Debug)]
 pub struct Finished {

@@ -59,7 +59,7 @@ fn a_reader_that_stalls_costs_one_wait_and_is_told_when_it_goes_on() {
     }
     assert!(start.elapsed() < Duration::from_secs(30), "it waited for each");
     let dropped = sink.dropped();
-    assert!(dropped > 0 && sink.waiting() == RING as u64);
+    assert!(dropped > 0 && sink.waiting() >= RING as u64);
     let mut got = vec![0; 10_000_000 - dropped as usize];
     theirs.read_exact(&mut got).unwrap();
     drained(&sink);
