@@ -172,7 +172,9 @@ fn a_file_of_the_second_generation() {
 /// Every example means something, once its images are there.
 #[test]
 fn the_examples_are_read() {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    // Where the tests run in an emulated host, the sources are not there.
+    let examples = if source.is_dir() { source } else { "configs".into() };
     let mut read = 0;
     for example in fs::read_dir(&examples).unwrap() {
         let example = example.unwrap().path();
