@@ -4,9 +4,12 @@
 
 mod common;
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
-use common::{Finished, Running, host, start};
+use common::{Finished, Running, host, root, start};
 
 /// For one host and all that it runs. A guest boots in 2 to 10 seconds.
 const PATIENCE: Duration = Duration::from_secs(480);
@@ -132,6 +135,28 @@ END
 axvmm run -k {KERNEL} -i initrd -m 256M"##
     );
     script(&[], &run).assert(0, "command line: ''\r\n");
+}
+
+#[test]
+fn a_terminal_reaches_through_the_host_to_the_guests_shell() {
+    // `script` gives the command a terminal, and us its output.
+    let command = format!("tests/hosts/host x86_64 -- {DEBIAN}");
+    let mut on_terminal = Command::new("script");
+    on_terminal.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
+    let mut running = start(on_terminal.current_dir(root()).stdin(Stdio::piped())).within(PATIENCE);
+    wait_for_shell(&running, 1);
+    // Ctrl-C is the guest's.
+    running.type_in("echo begun $((6 * 7)); sleep 9999\n");
+    running.wait_for("begun 42\r");
+    running.type_in("\x03");
+    running.wait_until("the prompt again", |printed| {
+        printed.split("begun 42\r").nth(1).is_some_and(|rest| rest.contains(PROMPT))
+    });
+    running.type_in("echo answer $((6 * 7))\n");
+    running.wait_for("answer 42\r");
+    // Ctrl-A x is axvmm's.
+    running.type_in("\x01x");
+    running.finish().assert(130, "quit at the console");
 }
 
 #[test]
