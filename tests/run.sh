@@ -67,7 +67,8 @@ check_lints() {
     cargo fmt --check
     cargo clippy --quiet --all-targets -- -D warnings
     # The scripts are those that begin as one; what they source is checked with them.
-    git ls-files | xargs awk 'FNR == 1 && /^#!.*sh$/ { print FILENAME }' | xargs shellcheck -x -P SCRIPTDIR
+    find .ci benches resources tests -type f -print0 |
+        xargs -0 awk 'FNR == 1 && /^#!.*sh$/ { print FILENAME }' | xargs shellcheck -x -P SCRIPTDIR
 }
 
 # Builds the test programs for the emulated host, and runs those that need KVM there.
