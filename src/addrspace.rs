@@ -65,6 +65,9 @@ pub struct AreaInfo {
 
 /// A guest-physical address space. Built by one thread, then shared and never changed, so that
 /// reading guest memory takes no lock; only the first touch of a lazy area does.
+///
+/// Its slots stand until the hardware goes, which keeps what is behind them: taking them away one by
+/// one would have a VM's end wait for the hardware each time.
 pub struct AddrSpace {
     slots: Arc<dyn MemorySlots>,
     areas: Vec<Area>,
@@ -214,17 +217,5 @@ impl AddrSpace {
 impl fmt::Debug for AddrSpace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.memory_areas()).finish()
-    }
-}
-
-impl Drop for AddrSpace {
-    fn drop(&mut self) {
-        for area in &self.areas {
-            if area.mapped.load(Ordering::Acquire) {
-                if let Err(error) = self.slots.unmap_memory(area.slot) {
-                    log::debug!("{error}");
-                }
-            }
-        }
     }
 }
