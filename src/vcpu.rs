@@ -9,6 +9,7 @@ mod state;
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, TryLockError},
+    thread,
 };
 
 use recent::RecentExits;
@@ -157,17 +158,22 @@ impl<A: AxArchVCpu> AxVCpu<A> {
 
     /// The architecture's part, unless another thread is bound to it.
     fn hold(&self, operation: &'static str) -> Result<MutexGuard<'_, Held<A>>, Error> {
-        match self.held.try_lock() {
-            Ok(held) => Ok(held),
-            // A thread that panicked while bound has left consistent state: the panic was ours, not
-            // the vCPU's.
-            Err(TryLockError::Poisoned(held)) => Ok(held.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(Error::BadState {
-                vcpu_id: self.id,
-                operation,
-                wanted: VCpuState::Free,
-                found: self.state.get(),
-            }),
+        loop {
+            match self.held.try_lock() {
+                Ok(held) => return Ok(held),
+                // A thread that panicked while bound has left consistent state: the panic was ours,
+                // not the vCPU's.
+                Err(TryLockError::Poisoned(held)) => return Ok(held.into_inner()),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            match self.state.get() {
+                found @ (VCpuState::Ready | VCpuState::Running) => {
+                    let (vcpu_id, wanted) = (self.id, VCpuState::Free);
+                    return Err(Error::BadState { vcpu_id, operation, wanted, found });
+                }
+                // Whoever held it is letting go: the state tells so just before the lock does.
+                _ => thread::yield_now(),
+            }
         }
     }
 

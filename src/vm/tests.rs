@@ -486,3 +486,26 @@ fn a_mask_with_no_cpu_of_this_host_is_refused_before_any_thread() {
     let error = threads::check_affinity(3, Some(1 << 63)).unwrap_err();
     assert!(error.to_string().contains("vCPU 3"), "{error}");
 }
+
+#[test]
+fn a_vcpu_that_says_it_is_free_can_be_bound() {
+    let Fixture { vm, .. } = fixture(vec![vec![]]);
+    let vcpu = vm.vcpu(0).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..20_000 {
+                    match vcpu.bind() {
+                        Ok(bound) => drop(bound),
+                        // The other one was faster, and only then.
+                        Err(vcpu::Error::BadState { found, .. }) => {
+                            assert_ne!(found, VCpuState::Free);
+                        }
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(vcpu.state(), VCpuState::Free);
+}
