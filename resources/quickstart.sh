@@ -38,7 +38,7 @@ tests/hosts/setup x86_64 guest
 
 guest=(run --config configs/debian-x86_64.toml)
 if ! [ -t 0 ] || ! [ -t 1 ]; then
-    guest+=(--set 'kernel.cmdline=console=ttyS0 quiet pci=off axvmm.run="echo Hello from a Linux guest of axvmm"')
+    guest+=(--set 'kernel.cmdline=console=ttyS0 quiet loglevel=3 pci=off axvmm.run="echo Hello from a Linux guest of axvmm"')
 fi
 if "$axvmm" doctor --json | grep -Eq '"linux": *true'; then
     say "the guest runs on this machine's own KVM"

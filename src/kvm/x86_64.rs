@@ -1,6 +1,7 @@
 //! What is x86_64's own in KVM.
 
 mod cpuid;
+mod machine_check;
 mod msrs;
 pub mod probe;
 mod regs;
@@ -112,6 +113,7 @@ pub fn setup_vcpu(
     fd.set_cpuid2(&config.cpuid).map_err(|errno| {
         HalError::failed("set the processor's features (KVM_SET_CPUID2)", errno)
     })?;
+    machine_check::set_up(fd);
     msrs::set(fd, &config.msrs);
     regs::virtual_wire(fd, config.is_bsp)?;
     if config.is_bsp {

@@ -28,10 +28,6 @@ const TSC_DEADLINE: u32 = 1 << 24;
 const HYPERVISOR: u32 = 1 << 31;
 /// Leaf 1 EDX: the package holds more than one logical processor.
 const HTT: u32 = 1 << 28;
-/// Leaf 1 EDX: machine checks and their banks. Nothing here ever reports one, and a kernel that finds
-/// the banks reads and writes all of KVM's 32, an exit each.
-const MCE: u32 = 1 << 7;
-const MCA: u32 = 1 << 14;
 /// Leaf 0x8000_0001 ECX: the same for AMD's core count.
 const CMP_LEGACY: u32 = 1 << 1;
 /// Leaf 0x8000_0001 ECX: leaf 0x8000_001e is there.
@@ -72,7 +68,6 @@ fn adapt(entry: &mut kvm_cpuid_entry2, topology: Topology, tsc_deadline_timer: b
                 entry.ecx |= TSC_DEADLINE;
             }
             entry.edx = if cpus > 1 { entry.edx | HTT } else { entry.edx & !HTT };
-            entry.edx &= !(MCE | MCA);
         }
         // Caches: bits 31:26 the cores of the package less one, 25:14 the threads that share the
         // cache less one; levels 1 and 2 belong to a core, level 3 to all.
@@ -82,7 +77,6 @@ fn adapt(entry: &mut kvm_cpuid_entry2, topology: Topology, tsc_deadline_timer: b
             entry.eax = entry.eax & 0x3fff | (cpus - 1).min(63) << 26 | sharing.min(4095) << 14;
         }
         0x8000_0001 => {
-            entry.edx &= !(MCE | MCA); // AMD's copy of leaf 1
             entry.ecx &= !CMP_LEGACY;
             if cpus > 1 {
                 entry.ecx |= CMP_LEGACY;
@@ -143,7 +137,7 @@ mod tests {
         };
         CpuId::from_entries(&[
             entry(0x0, 0x1f, 0, 0, 0),
-            entry(0x1, 0x12345, 0x0910_0800, 0, HTT | MCE | MCA),
+            entry(0x1, 0x12345, 0x0910_0800, 0, HTT),
             entry(0x4, 0xfc00_4121, 0, 0, 0),
             entry(0xb, 9, 9, 9, 9),
             entry(0x8000_0008, 0x3030, 0, 0x700f, 0),
