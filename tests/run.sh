@@ -45,7 +45,7 @@ cd "$repo"
 mkdir -p "$cache"
 
 # The test programs that drive /dev/kvm, beside the library's own tests.
-kvm_tests=(kvm_loop boot_protocols guests ends console terminal run)
+kvm_tests=(kvm_loop boot_protocols guests ends console terminal run readme)
 
 step() { say "$* (after $SECONDS s)"; }
 
@@ -81,7 +81,7 @@ run_in_host() {
     [ ${#programs[@]} -eq $((${#kvm_tests[@]} + 1)) ] || die "the test programs were not built"
     for program in "${programs[@]}"; do
         with=${program##*/}
-        tests/hosts/host x86_64 --with "$program" -- "./$with" --test-threads=2
+        tests/hosts/host x86_64 --with "$program" --with README.md -- "./$with" --test-threads=2
     done
 }
 

@@ -19,8 +19,12 @@ const RAM: u32 = 256;
 pub fn measure(options: &Options) -> Result {
     exits()?;
     let initrd: Option<&Path> = options.initrd.as_deref();
-    let guest =
-        Guest { kernel: &options.kernel, initrd, cmdline: "console=ttyS0 quiet loglevel=3 pci=off", memory: RAM };
+    let guest = Guest {
+        kernel: &options.kernel,
+        initrd,
+        cmdline: "console=ttyS0 quiet loglevel=3 pci=off",
+        memory: RAM,
+    };
     let mut all: Vec<_> = options.contenders.iter().map(|_| (Vec::new(), Vec::new())).collect();
     for _ in 0..options.rounds {
         for (contender, (times, counts)) in options.contenders.iter().zip(&mut all) {
