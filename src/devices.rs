@@ -13,6 +13,7 @@ pub mod console;
 pub mod debug_console;
 pub mod debug_exit;
 mod emu_type;
+mod hypercall;
 pub mod i8042;
 mod irq;
 pub mod post;
@@ -27,6 +28,7 @@ use serde::Serialize;
 
 pub use bus::{AxVmDevices, BusError, UnownedCounts};
 pub use emu_type::EmuDeviceType;
+pub use hypercall::HypercallOps;
 pub use irq::IrqLine;
 
 use crate::addr::{AccessWidth, DeviceAddrRange, GuestPhysAddrRange, PortRange, SysRegAddrRange};

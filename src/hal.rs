@@ -6,14 +6,19 @@
 mod arch_vcpu;
 mod error;
 mod exit;
+mod platform;
 
 use std::sync::Arc;
 
 pub use arch_vcpu::{
-    AxArchVCpu, DescriptorTable, EntryMode, StopCause, VCpuDump, VCpuKick, VCpuSetup,
+    AxArchVCpu, DescriptorTable, EntryMode, HypercallResult, StopCause, VCpuDump, VCpuKick,
+    VCpuSetup,
 };
 pub use error::{HalError, HalErrorKind, HalResult};
 pub use exit::{AxVCpuExitReason, EXIT_REASONS};
+pub use platform::{
+    Aarch64Platform, AiaPlatform, Arch, GicVersion, InterruptController, Platform, Riscv64Platform,
+};
 use vm_memory::GuestRegionMmap;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -35,6 +40,12 @@ pub trait IrqSink: Send + Sync {
         self.set_irq(irq, true);
         self.set_irq(irq, false);
     }
+}
+
+/// The external interrupt pin of each vCPU, for an interrupt controller that is a device of the
+/// board: any thread may call.
+pub trait ExternalIrq: Send + Sync {
+    fn set_external_irq(&self, vcpu_id: VCpuId, high: bool);
 }
 
 /// Where guest-physical memory gets its backing from: slots that map a host mapping.
@@ -74,7 +85,7 @@ pub trait AxVCpuHal {
 }
 
 /// What a VM asks of its host: vCPUs, memory slots, interrupt lines, doorbells, time.
-pub trait AxVMHal: AxVCpuHal + IrqSink + MemorySlots + Sized + 'static {
+pub trait AxVMHal: AxVCpuHal + IrqSink + ExternalIrq + MemorySlots + Sized + 'static {
     /// The architecture's vCPU.
     type VCpu: AxArchVCpu<SetupConfig = VCpuSetup> + Send;
 
@@ -82,6 +93,17 @@ pub trait AxVMHal: AxVCpuHal + IrqSink + MemorySlots + Sized + 'static {
     /// vCPU's thread enters at once, and a secondary waits in there. Otherwise a secondary's thread
     /// waits for [`AxVCpuExitReason::CpuUp`].
     const STARTS_SECONDARIES: bool;
+
+    /// What this host gives its guests.
+    fn platform(&self) -> HalResult<Platform>;
+
+    /// Gives the VM its interrupt controller: once, before its vCPUs are made.
+    fn use_interrupt_controller(&self, controller: &InterruptController) -> HalResult;
+
+    /// All vCPUs are made and set up, and none has run: what must wait for that is done now.
+    fn vcpus_are_made(&self) -> HalResult {
+        Ok(())
+    }
 
     /// What [`AxArchVCpu::new`] needs for this vCPU. `phys_id` is the architectural id (APIC id,
     /// MPIDR affinity, hart id) and `vcpu_num` how many vCPUs the VM has.
@@ -103,8 +125,9 @@ pub trait AxVMHal: AxVCpuHal + IrqSink + MemorySlots + Sized + 'static {
     /// A signal on `fd` becomes an edge on the line `irq`.
     fn register_irqfd(&self, irq: u32, fd: &EventFd) -> HalResult;
 
-    /// Sends a message-signalled interrupt.
-    fn signal_msi(&self, addr: GuestPhysAddr, data: u32) -> HalResult;
+    /// Sends a message-signalled interrupt. `requester` is the device's PCI requester id, which
+    /// only some interrupt controllers look at (Arm's ITS).
+    fn signal_msi(&self, addr: GuestPhysAddr, data: u32, requester: u32) -> HalResult;
 
     /// Writes to these ports may reach the device late, together with the next exit. For write-only
     /// registers that nobody waits for. `Ok(false)`: this host has no such thing.

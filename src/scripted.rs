@@ -22,8 +22,9 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::{
     addr::{GuestPhysAddr, MappingFlags, PortRange},
     hal::{
-        AxArchVCpu, AxVCpuExitReason, AxVCpuHal, AxVMHal, DoorbellAddr, HalError, HalResult,
-        IrqSink, MemorySlots, StopCause, VCpuDump, VCpuId, VCpuKick, VCpuSetup, VMId,
+        Arch, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, AxVMHal, DoorbellAddr, ExternalIrq,
+        HalError, HalResult, InterruptController, IrqSink, MemorySlots, Platform, StopCause,
+        VCpuDump, VCpuId, VCpuKick, VCpuSetup, VMId,
     },
 };
 
@@ -50,12 +51,16 @@ pub enum Call {
     Unbind(VCpuId),
     SetGpr { vcpu_id: VCpuId, reg: usize, val: u64 },
     SetReturnValue { vcpu_id: VCpuId, val: u64 },
+    SetSecondReturnValue { vcpu_id: VCpuId, val: u64 },
     RefuseSysReg(VCpuId),
     Inject { vcpu_id: VCpuId, irq: usize },
     Irq { irq: u32, high: bool },
+    ExternalIrq { vcpu_id: VCpuId, high: bool },
+    UseInterruptController(InterruptController),
+    VCpusAreMade,
     Map { slot: u32, gpa: GuestPhysAddr, size: u64 },
     Unmap(u32),
-    Msi { addr: GuestPhysAddr, data: u32 },
+    Msi { addr: GuestPhysAddr, data: u32, requester: u32 },
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +109,7 @@ impl ScriptedHal {
     }
 
     /// From now on `operation` succeeds `successes` times and then fails: `map_memory`,
-    /// `create_vcpu`, `setup`, `bind`, `unbind` or `inject`.
+    /// `create_vcpu`, `setup`, `vcpus_are_made`, `bind`, `unbind` or `inject`.
     pub fn fail_after(&self, operation: &'static str, successes: usize) {
         lock(&self.shared.failures).insert(operation, successes);
     }
@@ -232,6 +237,10 @@ impl AxArchVCpu for ScriptedVCpu {
         self.shared.record(Call::SetReturnValue { vcpu_id: self.vcpu_id, val });
     }
 
+    fn set_second_return_value(&mut self, val: u64) {
+        self.shared.record(Call::SetSecondReturnValue { vcpu_id: self.vcpu_id, val });
+    }
+
     fn refuse_sys_reg(&mut self) {
         self.shared.record(Call::RefuseSysReg(self.vcpu_id));
     }
@@ -256,6 +265,12 @@ impl IrqSink for ScriptedHal {
     }
 }
 
+impl ExternalIrq for ScriptedHal {
+    fn set_external_irq(&self, vcpu_id: VCpuId, high: bool) {
+        self.shared.record(Call::ExternalIrq { vcpu_id, high });
+    }
+}
+
 impl MemorySlots for ScriptedHal {
     fn map_memory(&self, slot: u32, region: &Arc<GuestRegionMmap>, _: MappingFlags) -> HalResult {
         self.shared.may_fail("map_memory")?;
@@ -277,6 +292,23 @@ impl AxVMHal for ScriptedHal {
 
     const STARTS_SECONDARIES: bool = false;
 
+    /// That of a usual host of this program's architecture.
+    fn platform(&self) -> HalResult<Platform> {
+        let arch = Arch::host().ok_or_else(|| HalError::host_cannot("run guests of its kind"))?;
+        Ok(Platform::usual(arch))
+    }
+
+    fn use_interrupt_controller(&self, controller: &InterruptController) -> HalResult {
+        self.shared.record(Call::UseInterruptController(controller.clone()));
+        Ok(())
+    }
+
+    fn vcpus_are_made(&self) -> HalResult {
+        self.shared.may_fail("vcpus_are_made")?;
+        self.shared.record(Call::VCpusAreMade);
+        Ok(())
+    }
+
     fn vcpu_create_config(&self, vcpu_id: VCpuId, _: usize, _: usize) -> HalResult<ScriptedConfig> {
         let script = lock(&self.scripts).get_mut(vcpu_id).map(std::mem::take).unwrap_or_default();
         Ok(ScriptedConfig { script, shared: self.shared.clone() })
@@ -290,8 +322,8 @@ impl AxVMHal for ScriptedHal {
         Ok(())
     }
 
-    fn signal_msi(&self, addr: GuestPhysAddr, data: u32) -> HalResult {
-        self.shared.record(Call::Msi { addr, data });
+    fn signal_msi(&self, addr: GuestPhysAddr, data: u32, requester: u32) -> HalResult {
+        self.shared.record(Call::Msi { addr, data, requester });
         Ok(())
     }
 

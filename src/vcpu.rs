@@ -222,6 +222,11 @@ impl<A: AxArchVCpu> BoundVCpu<'_, A> {
         self.held.arch.set_return_value(val);
     }
 
+    /// See [`AxArchVCpu::set_second_return_value`].
+    pub fn set_second_return_value(&mut self, val: u64) {
+        self.held.arch.set_second_return_value(val);
+    }
+
     /// See [`AxArchVCpu::refuse_sys_reg`].
     pub fn refuse_sys_reg(&mut self) {
         self.held.arch.refuse_sys_reg();

@@ -102,6 +102,7 @@ impl<H: AxVMHal> AxVM<H> {
                 Ok(Arc::new(vcpu))
             })
             .collect::<Result<Box<[_]>, Error>>()?;
+        hal.vcpus_are_made()?;
         Ok(Arc::new(Self {
             id,
             name,

@@ -102,10 +102,12 @@ fn it_is_unpacked_by_the_host_or_by_itself() {
     assert!(!runs[1].contains("unpacked on the host"), "{ended:#?}");
 }
 
+/// The host has one CPU: with two, KVM on the emulated SVM shuts down one of many vCPUs now and
+/// then, at any point of the guest's boot, whichever VMM made it (QEMU's in 3 of 15 boots).
 #[test]
 fn sixteen_processors_come_up() {
     let run = format!("axvmm run -k {KERNEL} -i {INITRD} -n 16 -c 'console=ttyS0 axvmm.run=nproc'");
-    script(&[], &run).assert(0, "axvmm-guest: ready (16 cpus").assert(0, "\n16\r\n");
+    script(&["--cpus", "1"], &run).assert(0, "axvmm-guest: ready (16 cpus").assert(0, "\n16\r\n");
 }
 
 #[test]
@@ -145,8 +147,9 @@ fn a_terminal_reaches_through_the_host_to_the_guests_shell() {
     on_terminal.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
     let mut running = start(on_terminal.current_dir(root()).stdin(Stdio::piped())).within(PATIENCE);
     wait_for_shell(&running, 1);
-    // Ctrl-C is the guest's.
-    running.type_in("echo begun $((6 * 7)); sleep 9999\n");
+    // Ctrl-C is the guest's. Told by the process that is to be interrupted: between two commands
+    // the shell would take it.
+    running.type_in("sh -c 'echo begun $((6 * 7)); exec sleep 9999'\n");
     running.wait_for("begun 42\r");
     running.type_in("\x03");
     running.wait_until("the prompt again", |printed| {

@@ -14,11 +14,13 @@ use serde::Serialize;
 
 use super::{
     Access, BaseDeviceOps, BaseMmioDeviceOps, BasePortDeviceOps, BaseSysRegDeviceOps, Effect,
+    HypercallOps,
 };
 use crate::addr::{
     AccessWidth, DeviceAddr, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, Port, PortRange,
     SysRegAddr, SysRegAddrRange,
 };
+use crate::{addrspace::AddrSpace, hal::HypercallResult};
 
 /// Two things want the same addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -149,11 +151,12 @@ impl<R: DeviceAddrRange, D: BaseDeviceOps<R> + ?Sized> Bus<R, D> {
     }
 }
 
-/// All devices of a VM, on their three buses.
+/// All devices of a VM, on their three buses, and what answers hypercalls.
 pub struct AxVmDevices {
     mmio: Bus<GuestPhysAddrRange, dyn BaseMmioDeviceOps>,
     port: Bus<PortRange, dyn BasePortDeviceOps>,
     sys_reg: Bus<SysRegAddrRange, dyn BaseSysRegDeviceOps>,
+    hypercalls: Vec<Arc<dyn HypercallOps>>,
 }
 
 impl AxVmDevices {
@@ -163,6 +166,7 @@ impl AxVmDevices {
             mmio: Bus::new(Level::Warn),
             port: Bus::new(Level::Debug),
             sys_reg: Bus::new(Level::Warn),
+            hypercalls: Vec::new(),
         }
     }
 
@@ -181,6 +185,11 @@ impl AxVmDevices {
         self.sys_reg.add(device)
     }
 
+    /// Adds what answers hypercalls; the first that knows a call answers it.
+    pub fn add_hypercalls(&mut self, service: Arc<dyn HypercallOps>) {
+        self.hypercalls.push(service);
+    }
+
     pub fn iter_mmio_dev(&self) -> impl Iterator<Item = &Arc<dyn BaseMmioDeviceOps>> {
         self.mmio.devices.iter().map(|(_, device)| device)
     }
@@ -191,6 +200,16 @@ impl AxVmDevices {
 
     pub fn iter_sys_reg_dev(&self) -> impl Iterator<Item = &Arc<dyn BaseSysRegDeviceOps>> {
         self.sys_reg.devices.iter().map(|(_, device)| device)
+    }
+
+    /// Answers a hypercall; `None`: nobody knows it.
+    pub fn handle_hypercall(
+        &self,
+        mem: &AddrSpace,
+        nr: u64,
+        args: [u64; 6],
+    ) -> Option<HypercallResult> {
+        self.hypercalls.iter().find_map(|service| service.call(mem, nr, args))
     }
 
     /// Reads guest-physical memory that devices own; all ones where none does.

@@ -52,6 +52,15 @@ pub enum StopCause {
     Failure(String),
 }
 
+/// What a hypercall answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HypercallResult {
+    pub value: u64,
+    /// For conventions with two return registers (the SBI: `a0` is the error, `a1` the value);
+    /// `None` leaves the register alone.
+    pub second: Option<u64>,
+}
+
 /// A vCPU's state for a person to read.
 #[derive(Clone, Debug, Default)]
 pub struct VCpuDump {
@@ -127,6 +136,9 @@ pub trait AxArchVCpu: Sized {
 
     /// Writes the register that a hypercall answers in: `rax`, `x0`, `a0`.
     fn set_return_value(&mut self, val: u64);
+
+    /// Writes the register of a hypercall's second answer: `x1`, `a1`; nothing on x86_64.
+    fn set_second_return_value(&mut self, val: u64);
 
     /// Nobody answers the system register of the pending exit: the guest gets the architecture's
     /// fault (#GP, undefined or illegal instruction) instead of a value.

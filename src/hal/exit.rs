@@ -10,7 +10,8 @@ use crate::addr::{AccessWidth, GuestPhysAddr, MappingFlags, Port, SysRegAddr};
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AxVCpuExitReason {
-    /// The guest asked the hypervisor for something.
+    /// The guest asked the hypervisor for something. On riscv64 `nr` is the SBI extension's id, with
+    /// the function's in the upper 32 bits (SBI 2.0, chapter 3).
     Hypercall { nr: u64, args: [u64; 6] },
     /// A load from guest-physical memory that no memory slot backs.
     MmioRead {

@@ -140,6 +140,10 @@ impl AxArchVCpu for KvmVCpu {
         }
     }
 
+    fn set_second_return_value(&mut self, val: u64) {
+        arch::set_second_return_value(&mut self.fd, val);
+    }
+
     fn refuse_sys_reg(&mut self) {
         run_page::refuse_msr(self.fd.get_kvm_run());
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvm_bindings::{KVM_MEM_READONLY, kvm_msi, kvm_userspace_memory_region};
+use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, NoDatamatch, VmFd};
 use vm_memory::{GuestMemoryRegion, GuestRegionMmap};
 use vmm_sys_util::eventfd::EventFd;
@@ -19,7 +19,8 @@ use super::{
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr, MappingFlags, PortRange},
     hal::{
-        AxVCpuHal, AxVMHal, DoorbellAddr, HalError, HalResult, IrqSink, MemorySlots, VCpuId, VMId,
+        AxVCpuHal, AxVMHal, DoorbellAddr, ExternalIrq, HalError, HalResult, InterruptController,
+        IrqSink, MemorySlots, Platform, VCpuId, VMId,
     },
     ratelimit::RateLimit,
 };
@@ -29,10 +30,12 @@ pub struct KvmHal {
     host: KvmHost,
     vm: VmFd,
     arch: arch::VmState,
-    /// Made when something first needs them, which is after the memory: KVM frees its old tables
-    /// of devices in the background, and a change of memory meanwhile waits for that, for
-    /// milliseconds.
-    interrupt_controllers: OnceLock<Result<(), (&'static str, kvm_ioctls::Error)>>,
+    controller: OnceLock<InterruptController>,
+    /// The controller is made when something first needs it, which is after the memory: KVM frees
+    /// its old tables of devices in the background, and a change of memory meanwhile waits for
+    /// that, for milliseconds.
+    controller_is_made: OnceLock<()>,
+    making: Mutex<()>,
     /// What backs each memory slot; KVM reads and writes there as long as the slot stands.
     slots: Mutex<HashMap<u32, Arc<GuestRegionMmap>>>,
     irq_trouble: RateLimit,
@@ -44,28 +47,38 @@ impl KvmHal {
     pub fn new() -> HalResult<Arc<Self>> {
         let host = KvmHost::open()?;
         host.check()?;
-        let vm = host.kvm.create_vm().map_err(|errno| match errno.errno() {
+        let vm = arch::create_vm(&host).map_err(|errno| match errno.errno() {
             libc::EBUSY => HalError::host_cannot("create a VM (KVM_CREATE_VM)")
                 .because(errno)
                 .hint("Another hypervisor may be using the hardware: stop it."),
             _ => HalError::failed("create a VM (KVM_CREATE_VM)", errno),
         })?;
-        let arch = arch::create_vm(&host, &vm)?;
+        let arch = arch::VmState::new(&host, &vm)?;
         Ok(Arc::new(Self {
             host,
             vm,
             arch,
-            interrupt_controllers: OnceLock::new(),
+            controller: OnceLock::new(),
+            controller_is_made: OnceLock::new(),
+            making: Mutex::default(),
             slots: Mutex::default(),
             irq_trouble: RateLimit::new(1, Duration::from_secs(10)),
             created: Instant::now(),
         }))
     }
 
-    fn need_interrupt_controllers(&self) -> HalResult {
-        self.interrupt_controllers
-            .get_or_init(|| arch::create_interrupt_controllers(&self.vm))
-            .map_err(|(what, errno)| HalError::failed(what, errno))
+    /// Makes the interrupt controller, if that is not done yet.
+    fn need_interrupt_controller(&self) -> HalResult {
+        if self.controller_is_made.get().is_some() {
+            return Ok(());
+        }
+        let _making = self.making.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if self.controller_is_made.get().is_none() {
+            let controller = self.controller.get_or_init(|| arch::USUAL_CONTROLLER);
+            self.arch.create_interrupt_controller(&self.vm, controller)?;
+            self.controller_is_made.get_or_init(|| ());
+        }
+        Ok(())
     }
 
     fn set_slot(&self, region: kvm_userspace_memory_region) -> io::Result<()> {
@@ -123,13 +136,23 @@ impl MemorySlots for KvmHal {
 
 impl IrqSink for KvmHal {
     fn set_irq(&self, irq: u32, high: bool) {
-        let driven = self.need_interrupt_controllers().and_then(|()| {
+        let driven = self.need_interrupt_controller().and_then(|()| {
             let failed = |errno| {
                 HalError::failed(format!("drive interrupt line {irq} (KVM_IRQ_LINE)"), errno)
             };
-            self.vm.set_irq_line(irq, high).map_err(failed)
+            self.vm.set_irq_line(arch::irq_line(irq), high).map_err(failed)
         });
         if let Err(error) = driven {
+            if self.irq_trouble.pass().is_some() {
+                log::error!("{error}");
+            }
+        }
+    }
+}
+
+impl ExternalIrq for KvmHal {
+    fn set_external_irq(&self, vcpu_id: VCpuId, high: bool) {
+        if let Err(error) = self.arch.set_external_irq(vcpu_id, high) {
             if self.irq_trouble.pass().is_some() {
                 log::error!("{error}");
             }
@@ -144,6 +167,24 @@ impl AxVMHal for KvmHal {
 
     const STARTS_SECONDARIES: bool = true;
 
+    fn platform(&self) -> HalResult<Platform> {
+        self.arch.platform(&self.host, &self.vm)
+    }
+
+    fn use_interrupt_controller(&self, controller: &InterruptController) -> HalResult {
+        self.controller.set(controller.clone()).map_err(|_| {
+            HalError::failed(
+                "give the VM an interrupt controller: it has one",
+                io::Error::from(io::ErrorKind::AlreadyExists),
+            )
+        })
+    }
+
+    fn vcpus_are_made(&self) -> HalResult {
+        self.need_interrupt_controller()?;
+        self.arch.vcpus_are_made(&self.vm)
+    }
+
     fn vcpu_create_config(
         &self,
         vcpu_id: VCpuId,
@@ -157,13 +198,11 @@ impl AxVMHal for KvmHal {
             ))
             .hint("Set cpu_num to that or less."));
         }
-        self.need_interrupt_controllers()?;
-        let fd = self.vm.create_vcpu(vcpu_id as u64).map_err(|errno| {
-            HalError::failed(format!("create vCPU {vcpu_id} (KVM_CREATE_VCPU)"), errno)
-        })?;
+        self.need_interrupt_controller()?;
+        let (fd, arch) = self.arch.create_vcpu(&self.vm, vcpu_id, phys_id, vcpu_num)?;
         Ok(KvmVCpuCreateConfig {
             fd,
-            arch: arch::vcpu_config(&self.arch, vcpu_id, phys_id, vcpu_num)?,
+            arch,
             drains_ring: vcpu_id == 0 && self.vm.check_extension(Cap::CoalescedPio),
         })
     }
@@ -179,20 +218,15 @@ impl AxVMHal for KvmHal {
     }
 
     fn register_irqfd(&self, irq: u32, fd: &EventFd) -> HalResult {
-        self.need_interrupt_controllers()?;
-        self.vm.register_irqfd(fd, irq).map_err(|errno| {
+        self.need_interrupt_controller()?;
+        self.vm.register_irqfd(fd, arch::gsi(irq)).map_err(|errno| {
             HalError::failed(format!("connect an eventfd to interrupt {irq} (KVM_IRQFD)"), errno)
         })
     }
 
-    fn signal_msi(&self, addr: GuestPhysAddr, data: u32) -> HalResult {
-        self.need_interrupt_controllers()?;
-        let msi = kvm_msi {
-            address_lo: addr.0 as u32,
-            address_hi: (addr.0 >> 32) as u32,
-            data,
-            ..Default::default()
-        };
+    fn signal_msi(&self, addr: GuestPhysAddr, data: u32, requester: u32) -> HalResult {
+        self.need_interrupt_controller()?;
+        let msi = arch::msi(addr, data, requester);
         // 0 means that the guest blocks the interrupt just now, which is its business.
         self.vm.signal_msi(msi).map(|_| ()).map_err(|errno| {
             HalError::failed(format!("send an MSI to {addr} (KVM_SIGNAL_MSI)"), errno)
@@ -214,8 +248,8 @@ impl AxVMHal for KvmHal {
     }
 
     fn inject_irq_to_vcpu(&self, vcpu_id: VCpuId, irq: usize) -> HalResult {
-        let (addr, data) = arch::targeted_msi(vcpu_id, irq)?;
-        self.signal_msi(addr, data)
+        self.need_interrupt_controller()?;
+        self.arch.inject(&self.vm, vcpu_id, irq)
     }
 
     fn current_time_nanos(&self) -> u64 {

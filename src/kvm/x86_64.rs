@@ -8,14 +8,14 @@ mod regs;
 
 use std::collections::HashSet;
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_msi, kvm_pit_config};
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 pub use regs::{dump, set_gpr};
 
 use super::host::{Capability, KvmHost};
 use crate::{
     addr::GuestPhysAddr,
-    hal::{HalError, HalResult, VCpuId, VCpuSetup},
+    hal::{HalError, HalResult, InterruptController, Platform, VCpuId, VCpuSetup},
 };
 
 /// What axvmm needs of KVM beside what it needs everywhere.
@@ -27,6 +27,9 @@ pub const NEEDED_CAPABILITIES: &[Capability] = &[
     Capability::new("KVM_CAP_PIT2", Cap::Pit2, "2.6.32"),
     Capability::new("KVM_CAP_SIGNAL_MSI", Cap::SignalMsi, "3.5"),
 ];
+
+/// What a VM gets whose board says nothing.
+pub const USUAL_CONTROLLER: InterruptController = InterruptController::Pc;
 
 /// The register that a hypercall answers in, in `set_gpr`'s numbering: RAX.
 pub const RETURN_REGISTER: usize = 0;
@@ -51,55 +54,132 @@ pub struct VCpuConfig {
     is_bsp: bool,
 }
 
-/// Places the pages that a new VM lends to KVM, and asks what all its vCPUs need to know.
-pub fn create_vm(host: &KvmHost, vm: &VmFd) -> HalResult<VmState> {
-    vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(|errno| {
-        HalError::failed("place the identity map (KVM_SET_IDENTITY_MAP_ADDR)", errno)
-    })?;
-    vm.set_tss_address(TSS_ADDRESS)
-        .map_err(|errno| HalError::failed("place the TSS (KVM_SET_TSS_ADDR)", errno))?;
-    let supported = host.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(|errno| {
-        HalError::failed("ask for the processor's features (KVM_GET_SUPPORTED_CPUID)", errno)
-    })?;
-    let msr_list = host.kvm.get_msr_index_list().map_err(|errno| {
-        HalError::failed("ask for the list of MSRs (KVM_GET_MSR_INDEX_LIST)", errno)
-    })?;
-    Ok(VmState {
-        supported,
-        settable_msrs: msr_list.as_slice().iter().copied().collect(),
-        tsc_deadline_timer: host.kvm.check_extension(Cap::TscDeadlineTimer),
-    })
+/// Creates a VM; nothing is in it yet.
+pub fn create_vm(host: &KvmHost) -> Result<VmFd, kvm_ioctls::Error> {
+    host.kvm.create_vm()
 }
 
-/// Gives a VM its interrupt controllers (local APICs, IOAPIC, 8259s) and its timer (8254), all in
-/// the host kernel; it has no vCPUs yet. An error comes with what KVM refused to do.
-pub fn create_interrupt_controllers(vm: &VmFd) -> Result<(), (&'static str, kvm_ioctls::Error)> {
-    vm.create_irq_chip()
-        .map_err(|errno| ("create the interrupt controllers (KVM_CREATE_IRQCHIP)", errno))?;
-    // With a dummy speaker port 0x61 stays in the kernel: PIT channel 2 is polled through it.
-    let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
-    vm.create_pit2(pit).map_err(|errno| ("create the timer (KVM_CREATE_PIT2)", errno))
-}
-
-/// What vCPU `vcpu_id` of `vcpu_num` is set up with. Its APIC id is what KVM makes it: `vcpu_id`.
-pub fn vcpu_config(
-    vm: &VmState,
-    vcpu_id: VCpuId,
-    phys_id: usize,
-    vcpu_num: usize,
-) -> HalResult<VCpuConfig> {
-    if phys_id != vcpu_id {
-        return Err(HalError::host_cannot(format!(
-            "give vCPU {vcpu_id} the APIC id {phys_id}: KVM numbers APICs as it numbers vCPUs"
-        ))
-        .hint("Leave phys_cpu_ids out, or write 0, 1, 2 and so on."));
+impl VmState {
+    /// Places the pages that a new VM lends to KVM, and asks what all its vCPUs need to know.
+    pub fn new(host: &KvmHost, vm: &VmFd) -> HalResult<Self> {
+        vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(|errno| {
+            HalError::failed("place the identity map (KVM_SET_IDENTITY_MAP_ADDR)", errno)
+        })?;
+        vm.set_tss_address(TSS_ADDRESS)
+            .map_err(|errno| HalError::failed("place the TSS (KVM_SET_TSS_ADDR)", errno))?;
+        let supported = host.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(|errno| {
+            HalError::failed("ask for the processor's features (KVM_GET_SUPPORTED_CPUID)", errno)
+        })?;
+        let msr_list = host.kvm.get_msr_index_list().map_err(|errno| {
+            HalError::failed("ask for the list of MSRs (KVM_GET_MSR_INDEX_LIST)", errno)
+        })?;
+        Ok(Self {
+            supported,
+            settable_msrs: msr_list.as_slice().iter().copied().collect(),
+            tsc_deadline_timer: host.kvm.check_extension(Cap::TscDeadlineTimer),
+        })
     }
-    let topology = cpuid::Topology { apic_id: vcpu_id as u32, cpus: vcpu_num as u32 };
-    Ok(VCpuConfig {
-        cpuid: cpuid::for_vcpu(&vm.supported, topology, vm.tsc_deadline_timer)?,
-        msrs: msrs::at_boot(&vm.settable_msrs),
-        is_bsp: vcpu_id == 0,
-    })
+
+    /// What a board must know: nothing here.
+    #[allow(clippy::unused_self)] // as on the other architectures
+    pub fn platform(&self, _: &KvmHost, _: &VmFd) -> HalResult<Platform> {
+        Ok(Platform::X86_64)
+    }
+
+    /// Gives a VM its interrupt controllers (local APICs, IOAPIC, 8259s) and its timer (8254), all
+    /// in the host kernel; it has no vCPUs yet.
+    pub fn create_interrupt_controller(
+        &self,
+        vm: &VmFd,
+        controller: &InterruptController,
+    ) -> HalResult {
+        if *controller != InterruptController::Pc {
+            return Err(HalError::host_cannot(format!(
+                "give an x86_64 guest another interrupt controller than a PC's: {controller:?}"
+            )));
+        }
+        vm.create_irq_chip().map_err(|errno| {
+            HalError::failed("create the interrupt controllers (KVM_CREATE_IRQCHIP)", errno)
+        })?;
+        // With a dummy speaker port 0x61 stays in the kernel: PIT channel 2 is polled through it.
+        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        vm.create_pit2(pit)
+            .map_err(|errno| HalError::failed("create the timer (KVM_CREATE_PIT2)", errno))
+    }
+
+    /// Creates vCPU `vcpu_id` of `vcpu_num`, and what it is set up with. Its APIC id is what KVM
+    /// makes it: `vcpu_id`.
+    pub fn create_vcpu(
+        &self,
+        vm: &VmFd,
+        vcpu_id: VCpuId,
+        phys_id: usize,
+        vcpu_num: usize,
+    ) -> HalResult<(VcpuFd, VCpuConfig)> {
+        if phys_id != vcpu_id {
+            return Err(HalError::host_cannot(format!(
+                "give vCPU {vcpu_id} the APIC id {phys_id}: KVM numbers APICs as it numbers vCPUs"
+            ))
+            .hint("Leave phys_cpu_ids out, or write 0, 1, 2 and so on."));
+        }
+        let topology = cpuid::Topology { apic_id: vcpu_id as u32, cpus: vcpu_num as u32 };
+        let config = VCpuConfig {
+            cpuid: cpuid::for_vcpu(&self.supported, topology, self.tsc_deadline_timer)?,
+            msrs: msrs::at_boot(&self.settable_msrs),
+            is_bsp: vcpu_id == 0,
+        };
+        let fd = vm.create_vcpu(vcpu_id as u64).map_err(|errno| {
+            HalError::failed(format!("create vCPU {vcpu_id} (KVM_CREATE_VCPU)"), errno)
+        })?;
+        Ok((fd, config))
+    }
+
+    /// Nothing waits for all vCPUs here.
+    #[allow(clippy::unused_self)] // as on the other architectures
+    pub fn vcpus_are_made(&self, _: &VmFd) -> HalResult {
+        Ok(())
+    }
+
+    /// The pin belongs to the local APIC in the host kernel.
+    #[allow(clippy::unused_self)] // as on the other architectures
+    pub fn set_external_irq(&self, vcpu_id: VCpuId, _high: bool) -> HalResult {
+        Err(HalError::host_cannot(format!(
+            "drive the interrupt pin of vCPU {vcpu_id}: its local APIC in the host kernel does"
+        )))
+    }
+
+    /// Makes `vector` pending in one local APIC.
+    #[allow(clippy::unused_self)] // as on the other architectures
+    pub fn inject(&self, vm: &VmFd, vcpu_id: VCpuId, vector: usize) -> HalResult {
+        let (addr, data) = targeted_msi(vcpu_id, vector)?;
+        // 0 means that the guest blocks the interrupt just now, which is its business.
+        vm.signal_msi(msi(addr, data, 0)).map(|_| ()).map_err(|errno| {
+            HalError::failed(format!("send an MSI to {addr} (KVM_SIGNAL_MSI)"), errno)
+        })
+    }
+}
+
+/// The second answer of a hypercall: there is none on x86_64.
+pub fn set_second_return_value(_: &mut VcpuFd, _: u64) {}
+
+/// The number of an interrupt line in KVM_IRQ_LINE.
+pub const fn irq_line(irq: u32) -> u32 {
+    irq
+}
+
+/// The number of an interrupt line in KVM_IRQFD.
+pub const fn gsi(irq: u32) -> u32 {
+    irq
+}
+
+/// A message as KVM takes it.
+pub fn msi(addr: GuestPhysAddr, data: u32, _requester: u32) -> kvm_msi {
+    kvm_msi {
+        address_lo: addr.0 as u32,
+        address_hi: (addr.0 >> 32) as u32,
+        data,
+        ..Default::default()
+    }
 }
 
 /// Brings a vCPU to where it starts. The boot processor gets its entry; the others wait in the
@@ -123,7 +203,7 @@ pub fn setup_vcpu(
 }
 
 /// An MSI that reaches one local APIC: fixed delivery, edge (Intel SDM vol. 3, 11.11).
-pub fn targeted_msi(vcpu_id: VCpuId, vector: usize) -> HalResult<(GuestPhysAddr, u32)> {
+fn targeted_msi(vcpu_id: VCpuId, vector: usize) -> HalResult<(GuestPhysAddr, u32)> {
     match (u8::try_from(vcpu_id), u8::try_from(vector)) {
         // Vectors 0 to 15 are reserved, and APIC id 255 is everybody.
         (Ok(id @ 0..=254), Ok(vector @ 16..)) => {

@@ -76,6 +76,17 @@ impl<H: AxVMHal> AxVM<H> {
                     }
                 }
             }
+            AxVCpuExitReason::Hypercall { nr, args } => {
+                let Some(result) = self.devices.handle_hypercall(&self.address_space, nr, args)
+                else {
+                    return false;
+                };
+                vcpu.set_return_value(result.value);
+                if let Some(second) = result.second {
+                    vcpu.set_second_return_value(second);
+                }
+                true
+            }
             AxVCpuExitReason::NestedPageFault { addr, access_flags } => {
                 self.address_space.handle_page_fault(addr, access_flags)
             }
