@@ -102,12 +102,23 @@ fn it_is_unpacked_by_the_host_or_by_itself() {
     assert!(!runs[1].contains("unpacked on the host"), "{ended:#?}");
 }
 
-/// The host has one CPU: with two, KVM on the emulated SVM shuts down one of many vCPUs now and
-/// then, at any point of the guest's boot, whichever VMM made it (QEMU's in 3 of 15 boots).
+/// On the emulated SVM, KVM now and then shuts down one of many vCPUs, at any point of the guest's
+/// boot and whichever VMM made it: with QEMU instead of axvmm in this host it was 3 of 15 boots. So
+/// that very end, and no other, is given another try.
 #[test]
 fn sixteen_processors_come_up() {
-    let run = format!("axvmm run -k {KERNEL} -i {INITRD} -n 16 -c 'console=ttyS0 axvmm.run=nproc'");
-    script(&["--cpus", "1"], &run).assert(0, "axvmm-guest: ready (16 cpus").assert(0, "\n16\r\n");
+    let run = format!(
+        "run() {{
+             axvmm run -k {KERNEL} -i {INITRD} -n 16 -c 'console=ttyS0 axvmm.run=nproc' 2>errors
+         }}
+         for attempt in 1 2 3 4; do
+             run; status=$?
+             cat errors >&2
+             [ $status = 33 ] && grep -q 'triple fault' errors || exit $status
+         done
+         exit $status"
+    );
+    script(&[], &run).assert(0, "axvmm-guest: ready (16 cpus").assert(0, "\n16\r\n");
 }
 
 #[test]
