@@ -20,7 +20,9 @@ pub mod post;
 mod ps2_keyboard;
 pub mod pvpanic;
 pub mod reset_control;
+pub mod seed;
 pub mod serial;
+pub mod sifive_test;
 #[cfg(test)]
 mod testing;
 
@@ -68,7 +70,9 @@ pub trait BaseDeviceOps<R: DeviceAddrRange>: Send + Sync {
     /// The name that messages, plans and counts use, e.g. `com1`.
     fn name(&self) -> &str;
 
-    fn emu_type(&self) -> EmuDeviceType;
+    fn emu_type(&self) -> EmuDeviceType {
+        EmuDeviceType::Dummy
+    }
 
     /// The window that the device answers in; never changes.
     fn address_range(&self) -> R;

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::{Access, BaseDeviceOps, Effect, EmuDeviceType};
+use super::{Access, BaseDeviceOps, Effect};
 use crate::addr::{AccessWidth, Port, PortRange};
 
 /// The sleep type of S5 (soft off) in the sleep control register, as the DSDT's `\_S5` says.
@@ -40,10 +40,6 @@ impl SleepRegisters {
 impl BaseDeviceOps<PortRange> for SleepRegisters {
     fn name(&self) -> &str {
         "acpi-sleep"
-    }
-
-    fn emu_type(&self) -> EmuDeviceType {
-        EmuDeviceType::Dummy
     }
 
     fn address_range(&self) -> PortRange {
@@ -97,10 +93,6 @@ impl Pm1Control {
 impl BaseDeviceOps<PortRange> for Pm1Control {
     fn name(&self) -> &str {
         "pm1-control"
-    }
-
-    fn emu_type(&self) -> EmuDeviceType {
-        EmuDeviceType::Dummy
     }
 
     fn address_range(&self) -> PortRange {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use self::calendar::DateTime;
-use super::{Access, BaseDeviceOps, Effect, EmuDeviceType, byte_wide};
+use super::{Access, BaseDeviceOps, Effect, byte_wide};
 use crate::addr::{AccessWidth, Port, PortRange};
 
 /// Port offsets.
@@ -147,10 +147,6 @@ fn put_memory_sizes(ram: &mut [u8; 128], memory: MemorySizes) {
 impl BaseDeviceOps<PortRange> for Cmos {
     fn name(&self) -> &str {
         "cmos"
-    }
-
-    fn emu_type(&self) -> EmuDeviceType {
-        EmuDeviceType::Dummy
     }
 
     fn address_range(&self) -> PortRange {

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use log::warn;
 use vmm_sys_util::eventfd::EventFd;
 
 /// Takes what the guest prints. Called from vCPU threads in the middle of an exit, with the
@@ -21,6 +22,53 @@ pub trait ConsoleIn: Send + Sync {
     /// If [`Self::feed`] took less than it was given, signalled when it is time to try again with
     /// the rest: the guest listens, and has read all that was fed.
     fn notify(&self) -> &EventFd;
+}
+
+/// So many looks for input with nothing else done between them: the guest waits for input. Output
+/// looks once or twice a byte.
+pub(super) const POLLS_THAT_LISTEN: u8 = 16;
+
+/// What a [`ConsoleIn`] remembers: whether the guest polls for input, and whether the host has some.
+#[derive(Debug, Default)]
+pub(super) struct InputGate {
+    polls: u8,
+    host_waits: bool,
+}
+
+impl InputGate {
+    /// The guest has looked whether there is input.
+    pub fn polled(&mut self) {
+        self.polls = self.polls.saturating_add(1);
+    }
+
+    /// The guest does something else.
+    pub fn busy(&mut self) {
+        self.polls = 0;
+    }
+
+    /// Whether the guest does nothing but look for input.
+    pub fn polls(&self) -> bool {
+        self.polls >= POLLS_THAT_LISTEN
+    }
+
+    /// The host gave `of` bytes, and `taken` of them went in.
+    pub fn fed(&mut self, taken: usize, of: usize) {
+        self.host_waits = taken < of;
+    }
+
+    /// Whether to tell the host that it is time for the rest; true once, when `ready`.
+    pub fn must_tell(&mut self, ready: bool) -> bool {
+        let tell = self.host_waits && ready;
+        self.host_waits &= !tell;
+        tell
+    }
+}
+
+/// Signals `notify`, which belongs to the device `name`.
+pub(super) fn tell_host(name: &str, notify: &EventFd) {
+    if let Err(error) = notify.write(1) {
+        warn!("{name}: cannot wake the console's input: {error}");
+    }
 }
 
 /// A console that keeps what was printed, for whoever wants to look at it afterwards: tests.

@@ -1,7 +1,7 @@
 //! The test exit device, QEMU's `isa-debug-exit`: writing v ends the machine with the exit status
 //! 2v + 1, so that 0 is no result of a test that got this far.
 
-use super::{Access, BaseDeviceOps, Effect, EmuDeviceType};
+use super::{Access, BaseDeviceOps, Effect};
 use crate::addr::{AccessWidth, PortRange};
 
 /// How many ports the device has.
@@ -21,10 +21,6 @@ impl DebugExit {
 impl BaseDeviceOps<PortRange> for DebugExit {
     fn name(&self) -> &str {
         "debug-exit"
-    }
-
-    fn emu_type(&self) -> EmuDeviceType {
-        EmuDeviceType::Dummy
     }
 
     fn address_range(&self) -> PortRange {

@@ -16,7 +16,7 @@ use std::{
 use vm_superio::{I8042Device, Trigger};
 
 use super::{
-    Access, BaseDeviceOps, Effect, EmuDeviceType, IrqLine, byte_wide,
+    Access, BaseDeviceOps, Effect, IrqLine, byte_wide,
     ps2_keyboard::{CTRL_ALT_DEL, Keyboard, chord},
 };
 use crate::addr::{AccessWidth, Port, PortRange};
@@ -292,10 +292,6 @@ pub struct I8042Port {
 impl BaseDeviceOps<PortRange> for I8042Port {
     fn name(&self) -> &str {
         if self.is_data { "i8042-data" } else { "i8042-command" }
-    }
-
-    fn emu_type(&self) -> EmuDeviceType {
-        EmuDeviceType::Dummy
     }
 
     fn address_range(&self) -> PortRange {

@@ -37,6 +37,29 @@ impl IrqLine {
     }
 }
 
+/// A level-triggered line that remembers its level, so that only changes reach the controller. It
+/// stands inside of the lock of its device's state: what two threads do comes out in that order.
+#[derive(Debug)]
+pub struct LevelIrq {
+    line: IrqLine,
+    high: bool,
+}
+
+impl LevelIrq {
+    /// `line`, which is low.
+    pub fn new(line: IrqLine) -> Self {
+        Self { line, high: false }
+    }
+
+    /// Drives the line, if that changes it.
+    pub fn set(&mut self, high: bool) {
+        if self.high != high {
+            self.high = high;
+            self.line.set(high);
+        }
+    }
+}
+
 impl fmt::Debug for IrqLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.sink {

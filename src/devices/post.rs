@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use log::trace;
 
-use super::{Access, BaseDeviceOps, Effect, EmuDeviceType, byte_wide};
+use super::{Access, BaseDeviceOps, Effect, byte_wide};
 use crate::addr::{AccessWidth, Port, PortRange};
 
 #[derive(Debug)]
@@ -29,10 +29,6 @@ impl PostCode {
 impl BaseDeviceOps<PortRange> for PostCode {
     fn name(&self) -> &str {
         "post-code"
-    }
-
-    fn emu_type(&self) -> EmuDeviceType {
-        EmuDeviceType::Dummy
     }
 
     fn address_range(&self) -> PortRange {

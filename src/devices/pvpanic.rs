@@ -1,12 +1,13 @@
 //! pvpanic: the guest tells that its kernel panicked (QEMU, `docs/specs/pvpanic.rst`). One byte: it
-//! reads as the events that are understood, and writing an event reports it.
+//! reads as the events that are understood, and writing an event reports it. A PC has it at a port,
+//! other boards have it in memory (`qemu,pvpanic-mmio`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use log::warn;
 
-use super::{Access, BaseDeviceOps, Effect, EmuDeviceType, byte_wide};
-use crate::addr::{AccessWidth, Port, PortRange};
+use super::{Access, BaseDeviceOps, Effect, byte_wide};
+use crate::addr::{AccessWidth, DeviceAddrRange};
 
 /// The guest panicked and expects the host to deal with it.
 pub const PANICKED: u8 = 1 << 0;
@@ -14,14 +15,15 @@ pub const PANICKED: u8 = 1 << 0;
 pub const CRASH_LOADED: u8 = 1 << 1;
 
 #[derive(Debug)]
-pub struct Pvpanic {
-    port: Port,
+pub struct Pvpanic<R> {
+    range: R,
     crash_loaded: AtomicU64,
 }
 
-impl Pvpanic {
-    pub fn new(port: Port) -> Self {
-        Self { port, crash_loaded: AtomicU64::new(0) }
+impl<R: DeviceAddrRange> Pvpanic<R> {
+    /// At the first address of `range`.
+    pub fn new(range: R) -> Self {
+        Self { range, crash_loaded: AtomicU64::new(0) }
     }
 
     /// How often the guest said that its crash kernel takes over.
@@ -30,17 +32,13 @@ impl Pvpanic {
     }
 }
 
-impl BaseDeviceOps<PortRange> for Pvpanic {
+impl<R: DeviceAddrRange> BaseDeviceOps<R> for Pvpanic<R> {
     fn name(&self) -> &str {
         "pvpanic"
     }
 
-    fn emu_type(&self) -> EmuDeviceType {
-        EmuDeviceType::Dummy
-    }
-
-    fn address_range(&self) -> PortRange {
-        PortRange::at(self.port)
+    fn address_range(&self) -> R {
+        self.range
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {
@@ -65,16 +63,24 @@ impl BaseDeviceOps<PortRange> for Pvpanic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices::testing::touch_everything;
+    use crate::{
+        addr::{Port, PortRange},
+        devices::testing::{touch_everything, window},
+    };
+
+    fn pvpanic() -> Pvpanic<PortRange> {
+        Pvpanic::new(PortRange::at(Port(0x505)))
+    }
 
     #[test]
     fn every_offset_takes_every_width_both_ways() {
-        touch_everything(&Pvpanic::new(Port(0x505)));
+        touch_everything(&pvpanic());
+        touch_everything(&Pvpanic::new(window(2)));
     }
 
     #[test]
     fn a_panic_stops_the_machine_and_a_crash_kernel_does_not() {
-        let pvpanic = Pvpanic::new(Port(0x505));
+        let pvpanic = pvpanic();
         assert_eq!(pvpanic.handle_read(0, AccessWidth::Byte), Ok(3));
         for (events, effect) in
             [(0, Effect::None), (2, Effect::None), (4, Effect::None), (1, Effect::Panicked)]
@@ -82,5 +88,15 @@ mod tests {
             assert_eq!(pvpanic.handle_write(0, AccessWidth::Byte, events), Ok(effect));
         }
         assert_eq!(pvpanic.crash_loaded(), 1);
+    }
+
+    #[test]
+    fn in_memory_it_is_the_first_byte() {
+        let pvpanic = Pvpanic::new(window(2));
+        assert_eq!(pvpanic.handle_read(0, AccessWidth::Byte), Ok(3));
+        let panicked = PANICKED.into();
+        assert_eq!(pvpanic.handle_write(1, AccessWidth::Byte, panicked), Err(Access::NoRegister));
+        assert_eq!(pvpanic.handle_write(0, AccessWidth::Word, panicked), Err(Access::BadWidth));
+        assert_eq!(pvpanic.handle_write(0, AccessWidth::Byte, panicked), Ok(Effect::Panicked));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::{Access, BaseDeviceOps, Effect, EmuDeviceType, byte_wide};
+use super::{Access, BaseDeviceOps, Effect, byte_wide};
 use crate::addr::{AccessWidth, Port, PortRange};
 
 /// The next reset is a hard one.
@@ -32,10 +32,6 @@ impl ResetControl {
 impl BaseDeviceOps<PortRange> for ResetControl {
     fn name(&self) -> &str {
         "reset-control"
-    }
-
-    fn emu_type(&self) -> EmuDeviceType {
-        EmuDeviceType::Dummy
     }
 
     fn address_range(&self) -> PortRange {

@@ -1,19 +1,20 @@
 //! The serial port: a 16550 (National Semiconductor PC16550D data sheet), registers and FIFO by
-//! `vm-superio`. What stands here is its place on a bus, its interrupt line, and when input may
-//! come in.
+//! `vm-superio`. What stands here is its place on a bus, its interrupts, and when input may come in.
+//! In ports or in memory, its registers lie byte by byte.
+//!
+//! The interrupt line is high as long as an enabled interrupt is pending: a controller that looks at
+//! levels needs that, and for one that looks at edges it rises with each new cause.
 //!
 //! A driver that finds the port probes and clears it first. Bytes that arrived before (a pipe on
 //! standard input is ready at once) would be lost, so input waits outside until the guest listens:
 //! it has enabled the receive interrupt, or it polls the line status.
 
 use std::{
-    cell::Cell,
     convert::Infallible,
     io,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use log::warn;
 use vm_superio::{
     Trigger,
     serial::{NoEvents, Serial as Uart, SerialState},
@@ -22,7 +23,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::{
     Access, BaseDeviceOps, Effect, EmuDeviceType, IrqLine, byte_wide,
-    console::{ConsoleIn, ConsoleOut},
+    console::{ConsoleIn, ConsoleOut, InputGate, tell_host},
+    irq::LevelIrq,
 };
 use crate::addr::{AccessWidth, DeviceAddrRange};
 
@@ -47,8 +49,15 @@ pub const REGISTERS: u64 = 8;
 
 /// IER: received data available.
 pub const IER_RDA: u8 = 1 << 0;
+/// IER: transmitter holding register empty.
+pub const IER_THRE: u8 = 1 << 1;
 /// IER: all four sources.
 const IER_ALL: u8 = 0x0f;
+/// IIR: nothing pending; received data; transmitter empty; the FIFOs are on.
+const IIR_NONE: u8 = 0x01;
+const IIR_RDA: u8 = 0x04;
+const IIR_THRE: u8 = 0x02;
+const IIR_FIFOS: u8 = 0xc0;
 /// LCR: divisor latch access.
 const LCR_DLAB: u8 = 1 << 7;
 /// MCR: on a PC, lets the interrupt out of the card.
@@ -58,19 +67,13 @@ const MCR_LOOP: u8 = 1 << 4;
 /// LSR: the receive FIFO has data.
 pub const LSR_DR: u8 = 1 << 0;
 
-/// So many reads of the line status with no write between them: the guest waits for input. Output
-/// looks at it once or twice a byte.
-const POLLS_THAT_LISTEN: u8 = 16;
+/// `vm-superio` tells of interrupts as they begin; a line's level is not to be had from it.
+struct Untold;
 
-/// The interrupt, remembered until the lock is free.
-#[derive(Default)]
-struct Wanted(Cell<bool>);
-
-impl Trigger for Wanted {
+impl Trigger for Untold {
     type E = Infallible;
 
     fn trigger(&self) -> Result<(), Infallible> {
-        self.0.set(true);
         Ok(())
     }
 }
@@ -90,39 +93,70 @@ impl io::Write for Out {
 }
 
 struct State {
-    uart: Uart<Wanted, NoEvents, Out>,
+    uart: Uart<Untold, NoEvents, Out>,
+    irq: LevelIrq,
     /// Shadows, so that no decision needs a side effect.
     ier: u8,
     lcr: u8,
     mcr: u8,
-    /// Reads of the line status since the last write to any register.
-    polls: u8,
-    /// The host has bytes that did not go in.
-    host_waits: bool,
+    /// The transmitter ran empty, and the guest has not been told.
+    sent: bool,
+    gate: InputGate,
 }
 
 impl State {
     fn listens(&self) -> bool {
-        if self.mcr & MCR_LOOP != 0 || self.lcr & LCR_DLAB != 0 {
+        if self.mcr & MCR_LOOP != 0 || self.dlab() {
             return false;
         }
         // A probe sets all four sources for a moment, with the card's output still gated.
         let interrupt =
             self.ier & IER_RDA != 0 && (self.ier != IER_ALL || self.mcr & MCR_OUT2 != 0);
-        interrupt || self.polls >= POLLS_THAT_LISTEN
+        interrupt || self.gate.polls()
+    }
+
+    fn dlab(&self) -> bool {
+        self.lcr & LCR_DLAB != 0
+    }
+
+    fn empty(&self) -> bool {
+        self.uart.fifo_capacity() == FIFO_SIZE
+    }
+
+    /// The interrupt that is identified: the most urgent that is enabled.
+    fn pending(&self) -> u8 {
+        if self.ier & IER_RDA != 0 && !self.empty() {
+            IIR_RDA
+        } else if self.ier & IER_THRE != 0 && self.sent {
+            IIR_THRE
+        } else {
+            IIR_NONE
+        }
     }
 
     fn read(&mut self, register: u8) -> u8 {
-        if register == LSR {
-            self.polls = self.polls.saturating_add(1);
+        match register {
+            IIR_FCR => {
+                let pending = self.pending();
+                // Being told acknowledges it.
+                self.sent &= pending != IIR_THRE;
+                return IIR_FIFOS | pending;
+            }
+            LSR => self.gate.polled(),
+            _ => {}
         }
         self.uart.read(register)
     }
 
     fn write(&mut self, register: u8, value: u8) {
-        self.polls = 0;
+        self.gate.busy();
         match register {
-            IER if self.lcr & LCR_DLAB == 0 => self.ier = value & IER_ALL,
+            RBR_THR if !self.dlab() => self.sent |= self.mcr & MCR_LOOP == 0,
+            IER if !self.dlab() => {
+                self.ier = value & IER_ALL;
+                // The transmitter is always empty here: enabling its interrupt brings one.
+                self.sent |= value & IER_THRE != 0;
+            }
             LCR => self.lcr = value,
             MCR => self.mcr = value,
             _ => {}
@@ -131,29 +165,21 @@ impl State {
         let _ = self.uart.write(register, value);
     }
 
-    /// What is to be done outside the lock.
-    fn after(&mut self) -> After {
-        let empty = || self.uart.fifo_capacity() == FIFO_SIZE;
-        let notify = self.host_waits && self.listens() && empty();
-        self.host_waits &= !notify;
-        After { interrupt: self.uart.interrupt_evt().0.take(), notify }
+    /// Brings the line up to date; whether the host is to be told to feed again.
+    fn after(&mut self) -> bool {
+        self.irq.set(self.pending() != IIR_NONE);
+        let ready = self.listens() && self.empty();
+        self.gate.must_tell(ready)
     }
 }
 
 /// `vm-superio`'s FIFO, in bytes.
 const FIFO_SIZE: usize = 64;
 
-#[must_use]
-struct After {
-    interrupt: bool,
-    notify: bool,
-}
-
 /// A 16550 in a window of ports or memory.
 pub struct Serial<R> {
     name: String,
     range: R,
-    irq: IrqLine,
     state: Mutex<State>,
     notify: EventFd,
 }
@@ -167,48 +193,45 @@ impl<R: DeviceAddrRange> Serial<R> {
         out: Arc<dyn ConsoleOut>,
     ) -> io::Result<Self> {
         let reset = SerialState { modem_control: 0, ..SerialState::default() };
-        let uart = Uart::from_state(&reset, Wanted::default(), NoEvents, Out(out))
+        let uart = Uart::from_state(&reset, Untold, NoEvents, Out(out))
             .map_err(|error| io::Error::other(error.to_string()))?;
         let lcr = reset.line_control;
-        let state = State { uart, ier: 0, lcr, mcr: 0, polls: 0, host_waits: false };
-        Ok(Self {
-            name: name.into(),
-            range,
-            irq,
-            state: Mutex::new(state),
-            notify: EventFd::new(EFD_NONBLOCK)?,
-        })
+        let state = State {
+            uart,
+            irq: LevelIrq::new(irq),
+            ier: 0,
+            lcr,
+            mcr: 0,
+            sent: false,
+            gate: InputGate::default(),
+        };
+        let notify = EventFd::new(EFD_NONBLOCK)?;
+        Ok(Self { name: name.into(), range, state: Mutex::new(state), notify })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn apply(&self, after: After) {
-        if after.interrupt {
-            self.irq.pulse();
+    /// Does `what` and all that comes of it.
+    fn with<T>(&self, what: impl FnOnce(&mut State) -> T) -> T {
+        let (result, tell) = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            (what(&mut state), state.after())
+        };
+        if tell {
+            tell_host(&self.name, &self.notify);
         }
-        if after.notify {
-            if let Err(error) = self.notify.write(1) {
-                warn!("{}: cannot wake the console's input: {error}", self.name);
-            }
-        }
+        result
     }
 }
 
 impl<R: DeviceAddrRange> ConsoleIn for Serial<R> {
     fn feed(&self, bytes: &[u8]) -> usize {
-        let (taken, after) = {
-            let mut state = self.lock();
+        self.with(|state| {
             let taken = match state.listens() {
                 true => state.uart.enqueue_raw_bytes(bytes).unwrap_or(0),
                 false => 0,
             };
-            state.host_waits = taken < bytes.len();
-            (taken, state.after())
-        };
-        self.apply(after);
-        taken
+            state.gate.fed(taken, bytes.len());
+            taken
+        })
     }
 
     fn notify(&self) -> &EventFd {
@@ -231,27 +254,17 @@ impl<R: DeviceAddrRange> BaseDeviceOps<R> for Serial<R> {
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {
         check(offset, width)?;
-        let (value, after) = {
-            let mut state = self.lock();
-            let value = byte_wide::read(offset, width, |register| state.read(register as u8));
-            (value, state.after())
-        };
-        self.apply(after);
-        Ok(value)
+        Ok(self.with(|state| byte_wide::read(offset, width, |at| state.read(at as u8))))
     }
 
     fn handle_write(&self, offset: u64, width: AccessWidth, val: u64) -> Result<Effect, Access> {
         check(offset, width)?;
-        let after = {
-            let mut state = self.lock();
-            let _ = byte_wide::write(offset, width, val, |register, byte| {
+        Ok(self.with(|state| {
+            byte_wide::write(offset, width, val, |register, byte| {
                 state.write(register as u8, byte);
                 Effect::None
-            });
-            state.after()
-        };
-        self.apply(after);
-        Ok(Effect::None)
+            })
+        }))
     }
 }
 

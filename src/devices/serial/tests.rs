@@ -1,9 +1,9 @@
 use super::*;
 use crate::{
-    addr::{Port, PortRange},
+    addr::{GuestPhysAddrRange, Port, PortRange},
     devices::{
-        console::RecordingConsole,
-        testing::{CountingSink, touch_everything},
+        console::{POLLS_THAT_LISTEN, RecordingConsole},
+        testing::{CountingSink, LevelSink, touch_everything, window},
     },
 };
 
@@ -154,4 +154,49 @@ fn the_transmitter_interrupts_once_until_acknowledged() {
     com1.w(RBR_THR, b'a');
     com1.w(RBR_THR, b'b');
     assert_eq!((com1.irq.take(), com1.r(IIR_FCR)), (1, 0xc2));
+}
+
+/// In memory, with a line whose level counts.
+fn mmio() -> (Serial<GuestPhysAddrRange>, Arc<LevelSink>) {
+    let (irq, line) = LevelSink::line();
+    let out = Arc::new(RecordingConsole::default());
+    (Serial::new("uart", window(0x100), line, out).unwrap(), irq)
+}
+
+#[test]
+fn in_memory_all_is_the_same() {
+    let (uart, _irq) = mmio();
+    touch_everything(&uart);
+    let _ = uart.handle_write(SCR.into(), AccessWidth::Byte, 0x5a).unwrap();
+    assert_eq!(uart.handle_read(SCR.into(), AccessWidth::Byte), Ok(0x5a));
+    assert_eq!(uart.handle_read(REGISTERS, AccessWidth::Byte), Err(Access::NoRegister));
+}
+
+#[test]
+fn the_line_is_high_as_long_as_a_cause_is_there() {
+    let (uart, irq) = mmio();
+    let w = |register: u8, value: u8| {
+        let _ = uart.handle_write(register.into(), AccessWidth::Byte, value.into()).unwrap();
+        irq.high()
+    };
+    let r = |register: u8| {
+        let value = uart.handle_read(register.into(), AccessWidth::Byte).unwrap() as u8;
+        (value, irq.high())
+    };
+    assert!(!w(IER, IER_RDA));
+    assert_eq!(uart.feed(b"ab"), 2);
+    assert!(irq.high());
+    irq.take_driven();
+    // Identifying does not acknowledge it, nor does a part of the data.
+    assert_eq!([r(IIR_FCR), r(IIR_FCR)], [(0xc4, true); 2]);
+    assert_eq!(r(RBR_THR), (b'a', true));
+    assert_eq!((r(IIR_FCR), irq.take_driven()), ((0xc4, true), 0));
+    // A console masks all while it prints, and finds its input again.
+    assert!(!w(IER, 0));
+    assert_eq!(r(IIR_FCR), (0xc1, false));
+    assert!(w(IER, IER_RDA | IER_THRE));
+    assert_eq!(r(RBR_THR), (b'b', true)); // the transmitter is left
+    assert_eq!([r(IIR_FCR), r(IIR_FCR)], [(0xc2, false), (0xc1, false)]);
+    assert!(w(RBR_THR, b'x'));
+    assert!(!w(IER, IER_RDA));
 }

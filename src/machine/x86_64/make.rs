@@ -54,7 +54,7 @@ pub fn make_devices(
             Model::AcpiSleep => Arc::new(SleepRegisters::new(first)),
             Model::Pm1Control => Arc::new(Pm1Control::new(first)),
             Model::ResetControl => Arc::new(ResetControl::new(first)),
-            Model::Pvpanic => Arc::new(Pvpanic::new(first)),
+            Model::Pvpanic => Arc::new(Pvpanic::new(PortRange::at(first))),
             Model::DebugConsole => Arc::new(DebugConsole::new(first, console.clone())),
             Model::PostCode => Arc::new(PostCode::new(first)),
             Model::DebugExit => Arc::new(DebugExit::new(ports)),
