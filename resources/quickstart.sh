@@ -32,7 +32,8 @@ command -v cargo >/dev/null || die "please install Rust's cargo, 1.85 or newer"
 command -v cc >/dev/null || install_packages gcc libc6-dev
 
 say "building axvmm"
-build_axvmm x86_64-unknown-linux-gnu
+load_arch x86_64
+build_axvmm
 export AXVMM=$axvmm
 tests/hosts/setup x86_64 guest
 

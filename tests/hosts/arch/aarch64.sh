@@ -15,8 +15,6 @@ host_modules=(virtio-console)
 guest_modules=()
 
 rust_target=aarch64-unknown-linux-gnu
-linker=aarch64-linux-gnu-gcc
-linker_packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 
 # host_kernel VMLINUZ OUTPUT: what QEMU is to start.
 host_kernel() { cp "$1" "$2"; }

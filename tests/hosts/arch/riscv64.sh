@@ -14,8 +14,6 @@ host_modules=(virtio-console kvm)
 guest_modules=()
 
 rust_target=riscv64gc-unknown-linux-gnu
-linker=riscv64-linux-gnu-gcc
-linker_packages=(gcc-riscv64-linux-gnu libc6-dev-riscv64-cross)
 
 # host_kernel VMLINUX OUTPUT: an Image, despite its name.
 host_kernel() { cp "$1" "$2"; }

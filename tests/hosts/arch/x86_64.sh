@@ -18,8 +18,6 @@ guest_modules=(pvpanic-mmio)
 
 # axvmm for this host: static, so that it runs beside nothing but busybox.
 rust_target=x86_64-unknown-linux-gnu
-linker=cc
-linker_packages=(gcc libc6-dev)
 
 # host_kernel VMLINUZ OUTPUT: the ELF inside the bzImage, which QEMU starts through its PVH note: for TCG to unpack it
 # takes a third of the boot. Its place is in the setup header (the boot protocol's payload_offset and payload_length),

@@ -15,7 +15,18 @@ die() {
     exit "$failed"
 }
 
-# load_arch ARCH: the row of this architecture, or an error that names those there are.
+# logged COMMAND…: progress for a person; in a pipe nothing, unless it fails.
+logged() {
+    if [ -t 2 ]; then
+        "$@" >&2
+    else
+        local output
+        output=$("$@" 2>&1 </dev/null) || { printf '%s\n' "$output" >&2 && return 1; }
+    fi
+}
+
+# load_arch ARCH: the row of this architecture, or an error that names those there are. Sets `isa` to the name of the
+# architecture itself, and `linker` with its `linker_packages` to what links programs for it on this machine.
 load_arch() {
     local rows=("$hosts_dir"/arch/*.sh)
     rows=("${rows[@]##*/}")
@@ -25,16 +36,30 @@ load_arch() {
     esac
     # shellcheck source=arch/x86_64.sh
     . "$hosts_dir/arch/$1.sh"
+    isa=${1%%-*}
+    # shellcheck disable=SC2034 # read by `setup`
+    if [ "$isa" = "$(uname -m)" ]; then
+        linker=cc linker_packages=(gcc libc6-dev)
+    else
+        linker=$isa-linux-gnu-gcc
+        linker_packages=("gcc-${isa//_/-}-linux-gnu" "libc6-dev-$debian_arch-cross")
+    fi
 }
 
 # How Rust programs are built so that they run in a bare initramfs: with all that they need inside, at fixed addresses.
 readonly static_flags='-C target-feature=+crt-static -C relocation-model=static'
 
-# build_axvmm TARGET: builds the release binary for a Rust target, and sets `axvmm` to it.
+# cargo_for_host ARGUMENT…: cargo, building such programs for the architecture that is loaded.
+cargo_for_host() {
+    local variable=CARGO_TARGET_${rust_target//-/_}_LINKER
+    variable=${variable^^}
+    (cd "$repo" && env "$variable=${!variable-$linker}" RUSTFLAGS="$static_flags" cargo "$@" --target "$rust_target")
+}
+
+# build_axvmm: builds the release binary for the architecture that is loaded, and sets `axvmm` to it.
 build_axvmm() {
     local quiet=()
     [ -t 2 ] || quiet=(--quiet)
-    (cd "$repo" && RUSTFLAGS=$static_flags cargo build "${quiet[@]}" --release --bin axvmm --target "$1" >&2) ||
-        die "axvmm was not built"
-    axvmm=${CARGO_TARGET_DIR:-$repo/target}/$1/release/axvmm
+    cargo_for_host build "${quiet[@]}" --release --bin axvmm >&2 || die "axvmm was not built"
+    axvmm=${CARGO_TARGET_DIR:-$repo/target}/$rust_target/release/axvmm
 }

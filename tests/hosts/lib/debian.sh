@@ -57,16 +57,6 @@ apt_root() {
     [ $# -eq 1 ] || apt_options+=(-o "APT::Architecture=$2" -o "APT::Architectures=$2" -o Dir::State::status=/dev/null)
 }
 
-# logged COMMAND…: progress for a person; in a pipe nothing, unless it fails.
-logged() {
-    if [ -t 2 ]; then
-        "$@" >&2
-    else
-        local output
-        output=$("$@" 2>&1 </dev/null) || { printf '%s\n' "$output" >&2 && return 1; }
-    fi
-}
-
 is_debian() {
     # shellcheck source=/dev/null
     [ -r /etc/os-release ] && [ "$(. /etc/os-release && echo "$ID")" = debian ] && command -v apt-get >/dev/null
