@@ -94,6 +94,10 @@ pub trait AxVMHal: AxVCpuHal + IrqSink + ExternalIrq + MemorySlots + Sized + 'st
     /// waits for [`AxVCpuExitReason::CpuUp`].
     const STARTS_SECONDARIES: bool;
 
+    /// What a hypercall that nobody knows answers. -1 is "not supported" in Arm's SMCCC (DEN 0028,
+    /// 5.2) and failure in AxVisor's calls.
+    const UNKNOWN_HYPERCALL: u64 = u64::MAX;
+
     /// What this host gives its guests.
     fn platform(&self) -> HalResult<Platform>;
 

@@ -23,7 +23,6 @@ use crate::{
 };
 
 /// The vCPU of the architecture that this program is built for.
-#[cfg(target_arch = "x86_64")]
 pub use crate::kvm::KvmVCpu as AxArchVCpuImpl;
 
 #[derive(Debug, thiserror::Error)]

@@ -5,19 +5,23 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
-use super::run_page::{self, Io};
+use super::{
+    arch,
+    run_page::{self, Io},
+};
 use crate::{
-    addr::{AccessWidth, GuestPhysAddr, MappingFlags, Port, SysRegAddr},
+    addr::{AccessWidth, GuestPhysAddr, MappingFlags, Port},
     hal::{AxVCpuExitReason, HalError, HalResult, StopCause},
 };
 
 /// An access that KVM reports once and devices see in pieces: string port I/O element by element,
 /// and MMIO of a length that no register has (the parts of an access that crosses a page) byte by
-/// byte.
+/// byte. What only one architecture has may come in pieces too.
 #[derive(Clone, Copy)]
 enum Access {
     Io { io: Io, width: AccessWidth },
     Mmio { addr: u64, width: AccessWidth, is_read: bool },
+    Own(arch::OwnExit),
 }
 
 /// What the last `KVM_RUN` left to be done before the next one.
@@ -66,6 +70,7 @@ impl Pending {
                     AxVCpuExitReason::MmioWrite { addr, width, data }
                 }
             }
+            Access::Own(exit) => exit.piece(run, index),
         })
     }
 
@@ -81,9 +86,15 @@ impl Pending {
             Some(Access::Mmio { width, is_read: true, .. }) => {
                 run_page::set_mmio_data(run, index as usize * width.size(), width, value);
             }
+            Some(Access::Own(exit)) => return exit.answer(run, index, value),
             _ => return false,
         }
         true
+    }
+
+    /// The rest of the access under way is not to be given out.
+    pub fn cut_short(&mut self) {
+        self.given = self.count;
     }
 
     /// Whether KVM must be entered once more before the registers are consistent.
@@ -127,21 +138,6 @@ impl Pending {
                 self.begin(Access::Mmio { addr, width, is_read }, count);
                 return Ok(self.next(fd.get_kvm_run()).unwrap_or(AxVCpuExitReason::Nothing));
             }
-            Ok(VcpuExit::X86Rdmsr(msr)) => {
-                let addr = SysRegAddr(msr.index.into());
-                self.completes_on_entry = true;
-                AxVCpuExitReason::SysRegRead { addr, reg: 0 }
-            }
-            Ok(VcpuExit::X86Wrmsr(msr)) => {
-                let (addr, value) = (SysRegAddr(msr.index.into()), msr.data);
-                self.completes_on_entry = true;
-                AxVCpuExitReason::SysRegWrite { addr, value }
-            }
-            Ok(VcpuExit::Hypercall(call)) => {
-                let (nr, args) = (call.nr, call.args);
-                self.completes_on_entry = true;
-                AxVCpuExitReason::Hypercall { nr, args }
-            }
             Ok(VcpuExit::Hlt) => AxVCpuExitReason::Halt,
             Ok(VcpuExit::Shutdown) => self.stop(StopCause::TripleFault),
             Ok(VcpuExit::SystemEvent(kind, _)) => match kind {
@@ -171,6 +167,10 @@ impl Pending {
                 | VcpuExit::Debug(_),
             ) => AxVCpuExitReason::Nothing,
             Ok(_) => {
+                if let Some((exit, count)) = arch::OwnExit::decode(fd) {
+                    self.begin(Access::Own(exit), count);
+                    return Ok(self.next(fd.get_kvm_run()).unwrap_or(AxVCpuExitReason::Nothing));
+                }
                 let reason = fd.get_kvm_run().exit_reason;
                 self.fail(
                     u64::from(reason),

@@ -1,10 +1,7 @@
 //! The `kvm_run` page of a vCPU: its unions, read and written where the exit reason says that they
 //! are valid (api.rst, 5).
 
-use kvm_bindings::{
-    KVM_EXIT_HYPERCALL, KVM_EXIT_IO_IN, KVM_EXIT_X86_RDMSR, kvm_run,
-    kvm_run__bindgen_ty_1__bindgen_ty_4 as kvm_io,
-};
+use kvm_bindings::{KVM_EXIT_IO_IN, kvm_run, kvm_run__bindgen_ty_1__bindgen_ty_4 as kvm_io};
 
 use crate::addr::AccessWidth;
 
@@ -90,27 +87,6 @@ pub fn mmio(run: &kvm_run) -> (u64, usize, bool) {
     // SAFETY: plain numbers; the caller saw KVM_EXIT_MMIO.
     let mmio = unsafe { run.__bindgen_anon_1.mmio };
     (mmio.phys_addr, (mmio.len as usize).min(mmio.data.len()), mmio.is_write == 0)
-}
-
-/// Answers an MSR read, if that is what the page holds.
-pub fn set_msr_data(run: &mut kvm_run, value: u64) {
-    if run.exit_reason == KVM_EXIT_X86_RDMSR {
-        run.__bindgen_anon_1.msr.data = value;
-    }
-}
-
-/// Lets the MSR access fail with #GP. Only after `KVM_EXIT_X86_RDMSR` or `KVM_EXIT_X86_WRMSR`.
-pub fn refuse_msr(run: &mut kvm_run) {
-    run.__bindgen_anon_1.msr.error = 1;
-}
-
-/// Answers a hypercall, if that is what the page holds: KVM writes the guest's register itself.
-pub fn answer_hypercall(run: &mut kvm_run, value: u64) -> bool {
-    let is_hypercall = run.exit_reason == KVM_EXIT_HYPERCALL;
-    if is_hypercall {
-        run.__bindgen_anon_1.hypercall.ret = value;
-    }
-    is_hypercall
 }
 
 /// What KVM says of an internal error. Only after `KVM_EXIT_INTERNAL_ERROR`.

@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use kvm_bindings::kvm_coalesced_mmio;
 use kvm_ioctls::VcpuFd;
 
-use super::{arch, exits::Pending, kick::Kick, run_page};
+use super::{arch, exits::Pending, kick::Kick};
 use crate::{
     addr::{AccessWidth, GuestPhysAddr, Port},
     hal::{
@@ -111,13 +111,10 @@ impl AxArchVCpu for KvmVCpu {
     }
 
     fn set_gpr(&mut self, reg: usize, val: u64) {
-        let run = self.fd.get_kvm_run();
-        if self.pending.answer(run, val) {
+        if self.pending.answer(self.fd.get_kvm_run(), val) {
             return;
         }
-        if self.pending.completes_on_entry() {
-            run_page::set_msr_data(run, val);
-        } else if let Err(error) = arch::set_gpr(&self.fd, reg, val) {
+        if let Err(error) = arch::set_gpr(&self.fd, reg, val) {
             log::error!("vCPU {}: {error}", self.vcpu_id);
         }
     }
@@ -130,9 +127,7 @@ impl AxArchVCpu for KvmVCpu {
     }
 
     fn set_return_value(&mut self, val: u64) {
-        if self.pending.completes_on_entry()
-            && run_page::answer_hypercall(self.fd.get_kvm_run(), val)
-        {
+        if self.pending.completes_on_entry() && arch::answer_hypercall(self.fd.get_kvm_run(), val) {
             return;
         }
         if let Err(error) = arch::set_gpr(&self.fd, arch::RETURN_REGISTER, val) {
@@ -145,7 +140,10 @@ impl AxArchVCpu for KvmVCpu {
     }
 
     fn refuse_sys_reg(&mut self) {
-        run_page::refuse_msr(self.fd.get_kvm_run());
+        self.pending.cut_short();
+        if let Err(error) = arch::refuse_sys_reg(&mut self.fd) {
+            log::error!("vCPU {}: {error}", self.vcpu_id);
+        }
     }
 
     fn stop_cause(&self) -> StopCause {

@@ -166,6 +166,7 @@ impl AxVMHal for KvmHal {
     type VCpu = KvmVCpu;
 
     const STARTS_SECONDARIES: bool = true;
+    const UNKNOWN_HYPERCALL: u64 = arch::UNKNOWN_HYPERCALL;
 
     fn platform(&self) -> HalResult<Platform> {
         self.arch.platform(&self.host, &self.vm)

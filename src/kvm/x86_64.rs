@@ -1,6 +1,7 @@
 //! What is x86_64's own in KVM.
 
 mod cpuid;
+mod exits;
 mod machine_check;
 mod msrs;
 pub mod probe;
@@ -8,6 +9,7 @@ mod regs;
 
 use std::collections::HashSet;
 
+pub use exits::{OwnExit, answer_hypercall, refuse_sys_reg};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_msi, kvm_pit_config};
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 pub use regs::{dump, set_gpr};
@@ -33,6 +35,9 @@ pub const USUAL_CONTROLLER: InterruptController = InterruptController::Pc;
 
 /// The register that a hypercall answers in, in `set_gpr`'s numbering: RAX.
 pub const RETURN_REGISTER: usize = 0;
+
+/// What a hypercall that nobody knows answers: failure, as in AxVisor's calls.
+pub const UNKNOWN_HYPERCALL: u64 = u64::MAX;
 
 /// Three pages just below the firmware's 64 KiB at the top of the 32-bit space, for the task state
 /// segment with which KVM runs real mode on older Intel processors, and one page before them for

@@ -13,10 +13,6 @@ use crate::{
     vcpu::{BoundVCpu, VCpuState},
 };
 
-/// What a hypercall that nobody knows answers: -1, which is "not supported" in SMCCC and failure
-/// in AxVisor's calls.
-const NOT_SUPPORTED: u64 = u64::MAX;
-
 /// The bytes at the program counter that a fault report shows.
 const CODE_BYTES: usize = 16;
 
@@ -178,11 +174,11 @@ impl<H: AxVMHal> AxVM<H> {
             }
             AxVCpuExitReason::CpuUp { target_cpu, entry_point, arg } => {
                 let started = self.cpu_up(target_cpu, entry_point, arg);
-                vcpu.set_return_value(if started { 0 } else { NOT_SUPPORTED });
+                vcpu.set_return_value(if started { 0 } else { H::UNKNOWN_HYPERCALL });
             }
             AxVCpuExitReason::Hypercall { nr, .. } => {
                 log::debug!("VM[{}]-VCpu[{vcpu_id}] unknown hypercall {nr:#x}", self.id);
-                vcpu.set_return_value(NOT_SUPPORTED);
+                vcpu.set_return_value(H::UNKNOWN_HYPERCALL);
             }
             AxVCpuExitReason::ExternalInterrupt { vector } => H::irq_handler(vector),
             AxVCpuExitReason::SendIPI { .. } => self.send_ipi(vcpu_id, &reason),
