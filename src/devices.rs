@@ -16,6 +16,7 @@ mod emu_type;
 mod hypercall;
 pub mod i8042;
 mod irq;
+pub mod plic;
 pub mod post;
 mod ps2_keyboard;
 pub mod pvpanic;
