@@ -9,6 +9,7 @@ mod doctor;
 mod duration;
 mod failure;
 mod guest_args;
+mod host;
 mod init;
 mod log_output;
 mod panics;

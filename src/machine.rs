@@ -1,20 +1,20 @@
 //! The board: first a [`Plan`] (memory map, devices, boot, firmware tables: a plain value that needs
 //! no hardware), then a [`Machine`], as many times as the guest resets.
 //!
-//! Each architecture is a file with the same items: `ARCH`, `ram`, `devices`, `firmware`,
-//! `make_devices`.
+//! Each architecture is a file that answers the same questions ([`board::Board`]). Plans can be made
+//! for any of them on any host.
 
+mod board;
 mod error;
+mod make;
+mod memory;
 mod plan;
-#[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 use std::{fmt, sync::Arc};
 
 pub use error::{Blame, Error};
 pub use plan::{DevicePlan, FirmwareTable, Model, Plan, RamArea, Window};
-#[cfg(target_arch = "x86_64")]
-use x86_64 as board;
 
 use crate::{
     addrspace::AddrSpace,
@@ -44,6 +44,7 @@ impl<H: AxVMHal> Machine<H> {
     /// Builds what `plan` says on the hardware `hal`, which must be fresh: memory with everything
     /// loaded, devices on their buses, vCPUs set up. The guest prints to `console`.
     pub fn build(plan: &Plan, hal: Arc<H>, console: Arc<dyn ConsoleOut>) -> Result<Self, Error> {
+        hal.use_interrupt_controller(&plan.interrupt_controller)?;
         let slots: Arc<dyn MemorySlots> = hal.clone();
         let mut address_space = AddrSpace::new_empty(slots);
         for area in &plan.ram {
@@ -54,8 +55,11 @@ impl<H: AxVMHal> Machine<H> {
         }
         let start = plan.boot.load(&address_space, &plan.firmware)?;
         let lines: Arc<dyn IrqSink> = hal.clone();
-        let (devices, handles) = board::make_devices(plan, &lines, &console)?;
-        board::speed_up(plan, &*hal)?;
+        let (devices, handles) = make::make_devices(plan, lines, console)?;
+        for ports in &plan.late_writes {
+            // On a host that cannot, each write is an exit of its own.
+            let _ = hal.coalesce_port_writes(*ports)?;
+        }
         let vm = AxVM::new(AxVMParts {
             id: plan.id,
             name: plan.name.clone(),

@@ -6,6 +6,7 @@ use std::{path::Path, process::Command};
 
 use axvmm::{
     addr::GuestPhysAddr,
+    hal::Platform,
     machine::Plan,
     vm::{
         AxVMConfig,
@@ -35,7 +36,7 @@ fn plan(cpus: usize, dir: &Path) -> Plan {
         devices: DevicesConfig::default(),
         notes: vec![],
     };
-    Plan::new(&config).unwrap()
+    Plan::new(&config, &Platform::X86_64).unwrap()
 }
 
 /// Runs iasl in `dir`; gives what it said.

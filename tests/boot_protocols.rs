@@ -16,6 +16,7 @@ use axvmm::{
     addr::GuestPhysAddr,
     boot::Protocol,
     devices::console::ConsoleOut,
+    hal::Platform,
     kvm::KvmHal,
     machine::{Machine, Plan},
     vm::{
@@ -58,7 +59,7 @@ fn config(kernel: PathBuf) -> AxVMConfig {
 /// off. Gives what it printed.
 #[track_caller]
 fn check(config: &AxVMConfig, protocol: Protocol, expect: &[&str]) -> String {
-    let plan = Plan::new(config).unwrap_or_else(|error| panic!("{error}"));
+    let plan = Plan::new(config, &Platform::X86_64).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(plan.boot.protocol, protocol, "{plan}");
     let first = run(&plan);
     for part in expect {
@@ -199,7 +200,7 @@ fn flat_binary_in_real_mode() {
 fn a_file_that_changes_is_loaded_as_it_was_found() {
     // Replaced, as an installer or a build does it: the plan goes on with the file it checked.
     let (dir, path) = file("kernel", &fs::read(common::guest("hello-x86_64.elf")).unwrap());
-    let plan = Plan::new(&config(path.clone())).unwrap();
+    let plan = Plan::new(&config(path.clone()), &Platform::X86_64).unwrap();
     fs::write(dir.path().join("new"), b"something else").unwrap();
     fs::rename(dir.path().join("new"), path).unwrap();
     let printed = thread::spawn(move || run(&plan)).join().unwrap();

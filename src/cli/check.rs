@@ -5,13 +5,21 @@ use std::io::{self, Write};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, GuestArgs};
-use crate::{config::Problem, machine::Plan};
+use super::{Failure, GuestArgs, host};
+use crate::{
+    config::Problem,
+    hal::{Arch, Platform},
+    machine::Plan,
+    vm::AxVMConfig,
+};
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     #[command(flatten)]
     guest: GuestArgs,
+    /// Plans for a usual host of this architecture instead of this host
+    #[arg(long, value_parser = arch)]
+    arch: Option<Arch>,
     /// Prints the plan as JSON; if the configuration is wrong, what is wrong with it
     #[arg(long)]
     json: bool,
@@ -28,7 +36,7 @@ struct Wrong<'a> {
 /// Prints what the guest would get.
 pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let planned = match args.guest.load() {
-        Ok(config) => Plan::new(&config).map_err(|error| (Failure::from(error), Vec::new())),
+        Ok(config) => plan(&config, args.arch).map_err(|failure| (failure, Vec::new())),
         Err(error) => {
             let problems = error.problems().to_vec();
             Err((error.into(), problems))
@@ -45,6 +53,30 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
         }
     }
     Ok(0)
+}
+
+/// The plan for an architecture, or for this host: a usual one of its kind if KVM cannot be asked.
+fn plan(config: &AxVMConfig, arch: Option<Arch>) -> Result<Plan, Failure> {
+    if let Some(arch) = arch {
+        return Ok(Plan::new(config, &Platform::usual(arch))?);
+    }
+    match host::open() {
+        Ok((_, platform)) => Ok(Plan::new(config, &platform)?),
+        Err(failure) => {
+            let mut plan = Plan::new(config, &host::usual()?)?;
+            let why = failure.message.lines().next().unwrap_or_default();
+            plan.notes.push(format!("made for a usual {} host: {why}", plan.arch));
+            Ok(plan)
+        }
+    }
+}
+
+/// The architecture of this name.
+fn arch(name: &str) -> Result<Arch, String> {
+    Arch::from_name(name).ok_or_else(|| {
+        let known = Arch::ALL.map(Arch::name).join(", ");
+        format!("there are boards for {known}")
+    })
 }
 
 /// A value as JSON, with a new line at the end.

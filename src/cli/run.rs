@@ -21,7 +21,7 @@ use nix::{
 
 use self::{session::Session, tally::Tally};
 use super::{
-    Failure, GuestArgs, console, duration,
+    Failure, GuestArgs, console, duration, host,
     log_output::{self, tell},
     sink::Sink,
 };
@@ -83,13 +83,21 @@ pub fn run(args: &RunArgs, started: Instant) -> Result<u8, Failure> {
 
 fn run_guest(args: &RunArgs, started: Instant, tally: &mut Tally) -> Result<StopReason, Failure> {
     let config = args.guest.load()?;
-    let plan = Arc::new(Plan::new(&config)?);
+    // What is wrong with the configuration comes before what is wrong with the host.
+    let (hal, platform) = match host::open() {
+        Ok(opened) => opened,
+        Err(failure) => {
+            Plan::new(&config, &host::usual()?)?;
+            return Err(failure);
+        }
+    };
+    let plan = Arc::new(Plan::new(&config, &platform)?);
     let out = Arc::new(console::output());
     log_output::join(&out);
     for note in plan.all_notes() {
         log::info!("note: {note}");
     }
-    let machine = build(&plan, &out)?;
+    let machine = Machine::build(&plan, hal, out.clone())?;
     let signals =
         signals::block().map_err(|errno| Failure::call("receive signals (signalfd)", errno))?;
     let settings = session::Settings {
@@ -107,7 +115,7 @@ fn run_guest(args: &RunArgs, started: Instant, tally: &mut Tally) -> Result<Stop
 }
 
 /// A fresh machine on fresh hardware.
-fn build(plan: &Plan, out: &Arc<Sink>) -> Result<Machine<KvmHal>, Failure> {
+fn rebuild(plan: &Plan, out: &Arc<Sink>) -> Result<Machine<KvmHal>, Failure> {
     Ok(Machine::build(plan, KvmHal::new()?, out.clone())?)
 }
 

@@ -151,3 +151,16 @@ pub enum InterruptController {
     /// vCPU's pin ([`super::ExternalIrq`]).
     Board,
 }
+
+impl fmt::Display for InterruptController {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pc => write!(f, "local APICs and an IOAPIC in the host kernel"),
+            Self::GicV2 { .. } => write!(f, "a GICv2 in the host kernel"),
+            Self::GicV3 { its: Some(_), .. } => write!(f, "a GICv3 with ITS in the host kernel"),
+            Self::GicV3 { its: None, .. } => write!(f, "a GICv3 in the host kernel"),
+            Self::Aia { .. } => write!(f, "an APLIC and IMSICs in the host kernel"),
+            Self::Board => write!(f, "a device of the board's"),
+        }
+    }
+}

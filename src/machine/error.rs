@@ -2,12 +2,12 @@
 
 use std::io;
 
-use super::plan::Model;
+use super::plan::{Model, Window};
 use crate::{
     addr::GuestPhysAddr,
     addrspace, boot,
     devices::BusError,
-    hal::{HalError, HalErrorKind},
+    hal::{Arch, HalError, HalErrorKind},
     vm,
 };
 
@@ -35,6 +35,10 @@ pub enum Error {
     TablesTooLarge { cpus: usize, size: u64, room: u64 },
     #[error("The plan has no {model}, without which this board cannot be built")]
     NoDevice { model: Model },
+    #[error("There is no board for {arch} guests yet")]
+    NoBoard { arch: Arch },
+    #[error("{name}: a device of this kind ({model}) cannot be made at {window}")]
+    Misplaced { name: String, model: Model, window: Window },
     #[error("This host cannot give a device its eventfd: {0}")]
     EventFd(io::Error),
     #[error(transparent)]

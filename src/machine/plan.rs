@@ -9,7 +9,7 @@ use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags, PortRange},
     boot::{BootPlan, FirmwareInfo},
     devices::BusError,
-    hal::VMId,
+    hal::{Arch, InterruptController, Platform, VMId},
     vm::config::{AxVMConfig, CpuConfig},
 };
 
@@ -18,11 +18,14 @@ use crate::{
 pub struct Plan {
     pub id: VMId,
     pub name: String,
-    pub arch: &'static str,
+    pub arch: Arch,
     pub cpus: CpuConfig,
     pub ram: Vec<RamArea>,
     /// Ascending by bus and address; those that the host kernel emulates are among them.
     pub devices: Vec<DevicePlan>,
+    pub interrupt_controller: InterruptController,
+    /// Writes to these ports may come late, as nobody waits for them.
+    pub late_writes: Vec<PortRange>,
     pub boot: BootPlan,
     /// What the kernel is told about the machine.
     pub firmware: FirmwareInfo,
@@ -57,7 +60,8 @@ pub struct DevicePlan {
     pub model: Model,
     #[serde(flatten)]
     pub window: Window,
-    /// The line it drives, counted as `irq_id` is: a GSI on x86_64.
+    /// The line it drives, counted as `irq_id` is: a GSI on x86_64, an INTID on aarch64, a source on
+    /// riscv64.
     pub irq: Option<u32>,
 }
 
@@ -108,6 +112,22 @@ pub enum Window {
 }
 
 impl Window {
+    /// The ports, if that is where it is.
+    pub fn ports(&self) -> Option<PortRange> {
+        match self {
+            Self::Port(ports) => Some(*ports),
+            Self::Mmio(_) => None,
+        }
+    }
+
+    /// What devices are sorted by: bus and address.
+    pub(super) fn key(&self) -> (u8, u64) {
+        match self {
+            Self::Port(ports) => (0, ports.first().0.into()),
+            Self::Mmio(range) => (1, range.first().0),
+        }
+    }
+
     fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Port(a), Self::Port(b)) => a.overlaps(b),
@@ -156,26 +176,30 @@ pub(super) struct Firmware {
 }
 
 impl Plan {
-    /// Decides on everything: opens the kernel and what goes with it, touches no hardware.
-    pub fn new(config: &AxVMConfig) -> Result<Self, Error> {
+    /// Decides on everything for a guest on a host like `platform`: opens the kernel and what goes
+    /// with it, touches no hardware.
+    pub fn new(config: &AxVMConfig, platform: &Platform) -> Result<Self, Error> {
         if config.cpus.num == 0 {
             return Err(Error::NoCpu);
         }
+        let board = board::of(platform)?;
         let mut notes = config.notes.clone();
-        let ram = board::ram(&config.memory)?;
+        let ram = board.ram(&config.memory)?;
         let ranges = ram.iter().map(RamArea::range).collect::<Result<Vec<_>, _>>()?;
-        let devices = board::devices(&config.devices, &mut notes)?;
-        check_overlaps(&ranges, &devices)?;
-        let cpus = board::cpus(&config.cpus, &mut notes);
+        let hardware = board.hardware(config.cpus.num, &config.devices, &mut notes)?;
+        check_overlaps(&ranges, &hardware.devices)?;
+        let cpus = board.cpus(&config.cpus, &mut notes)?;
         let boot = BootPlan::prepare(&config.kernel, &ranges)?;
-        let Firmware { info, tables } = board::firmware(cpus.num, &ranges, &devices, &mut notes)?;
+        let Firmware { info, tables } = board.firmware(cpus.num, &ranges, &hardware, &mut notes)?;
         Ok(Self {
             id: config.id,
             name: config.name.clone(),
-            arch: board::ARCH,
+            arch: platform.arch(),
             cpus,
             ram,
-            devices,
+            devices: hardware.devices,
+            interrupt_controller: hardware.interrupt_controller,
+            late_writes: hardware.late_writes,
             boot,
             firmware: info,
             tables,
@@ -229,6 +253,7 @@ impl fmt::Display for Plan {
             let irq = irq.map_or(String::new(), |irq| format!(", interrupt {irq}"));
             writeln!(f, "device    {window:>22}  {name}: {model}{irq}")?;
         }
+        writeln!(f, "interrupts by {}", self.interrupt_controller)?;
         for FirmwareTable { name, gpa, size, .. } in &self.tables {
             let gpa = gpa.to_string();
             writeln!(f, "table     {gpa:>12} {size:>#12x}  {name}")?;

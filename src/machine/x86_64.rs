@@ -15,15 +15,15 @@
 //! ```
 
 mod acpi;
-mod make;
 mod requests;
 mod reset_vector;
 
-pub use make::{make_devices, speed_up};
 use reset_vector::RESET_VECTOR;
 
 use super::{
     Error,
+    board::{Board, Hardware},
+    memory,
     plan::{DevicePlan, Firmware, Model, RamArea, Window},
 };
 use crate::{
@@ -33,10 +33,9 @@ use crate::{
     },
     boot::{FirmwareInfo, MemKind, MemMapEntry},
     devices::debug_exit,
+    hal::InterruptController,
     vm::config::{CpuConfig, DevicesConfig, MemoryConfig},
 };
-
-pub const ARCH: &str = "x86_64";
 
 /// Where RAM ends below 4 GiB, and where it goes on.
 const HOLE: u64 = 0xc000_0000;
@@ -49,7 +48,7 @@ const LEGACY_HOLE: u64 = 0x9_fc00;
 const TABLES: u64 = 0xe_0000;
 const ONE_MIB: u64 = 0x10_0000;
 
-pub const COM1: Port = Port(0x3f8);
+const COM1: Port = Port(0x3f8);
 const COM1_IRQ: u32 = 4;
 const KEYBOARD_IRQ: u32 = 1;
 /// Where test kernels expect `isa-debug-exit`.
@@ -86,57 +85,67 @@ const PORT_DEVICES: [(&str, Model, u16, u16, Option<u32>); 10] = [
     ("reset-control", Model::ResetControl, 0xcf9, 1, None),
 ];
 
-/// The guest's RAM: what fits below the hole, the rest above; or just what was asked for.
-pub fn ram(memory: &MemoryConfig) -> Result<Vec<RamArea>, Error> {
-    const PAGE: u64 = crate::addrspace::PAGE_SIZE;
-    let all = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
-    match memory {
-        MemoryConfig::Size(bytes) => {
-            let high = bytes.saturating_sub(HOLE);
-            let fits = HIGH_RAM.checked_add(high).is_some();
-            if *bytes == 0 || bytes % PAGE != 0 || !fits {
-                return Err(Error::MemorySize { bytes: *bytes });
-            }
-            let low = RamArea { gpa: GuestPhysAddr(0), size: (*bytes).min(HOLE), flags: all };
-            let high = RamArea { gpa: GuestPhysAddr(HIGH_RAM), size: high, flags: all };
-            Ok([low, high].into_iter().filter(|area| area.size > 0).collect())
-        }
-        MemoryConfig::Regions(regions) => {
-            if regions.is_empty() {
-                return Err(Error::NoMemory);
-            }
-            for region in regions {
-                let whole = region.gpa.0 % PAGE == 0 && region.size % PAGE == 0;
-                if !whole || GuestPhysAddrRange::new(region.gpa, region.size).is_none() {
-                    return Err(Error::MemoryRegion { gpa: region.gpa, size: region.size });
-                }
-            }
-            let area = |region: &crate::vm::config::MemoryRegion| RamArea {
-                gpa: region.gpa,
-                size: region.size,
-                flags: region.flags,
-            };
-            Ok(regions.iter().map(area).collect())
-        }
-    }
-}
+/// The board itself; all hosts of the architecture have the same.
+pub struct Pc;
 
-/// The vCPUs; their APIC ids are their numbers.
-pub fn cpus(asked: &CpuConfig, notes: &mut Vec<String>) -> CpuConfig {
-    let mut cpus = asked.clone();
-    if cpus.affinities().any(|(id, _, phys_id)| id != phys_id) {
-        notes.push(format!(
-            "phys_cpu_ids {:x?}: on x86_64 the APIC ids are the vCPUs' numbers, 0 to {}",
-            cpus.phys_cpu_ids,
-            cpus.num - 1
-        ));
+impl Board for Pc {
+    /// What fits below the hole, the rest above.
+    fn ram(&self, asked: &MemoryConfig) -> Result<Vec<RamArea>, Error> {
+        let bytes = match asked {
+            MemoryConfig::Regions(regions) => return memory::areas(regions),
+            MemoryConfig::Size(bytes) => *bytes,
+        };
+        // The whole amount, in one piece, says whether it can be had at all.
+        memory::piece(HIGH_RAM, bytes)?;
+        let low = memory::piece(0, bytes.min(HOLE))?;
+        match bytes.saturating_sub(HOLE) {
+            0 => Ok(vec![low]),
+            high => Ok(vec![low, memory::piece(HIGH_RAM, high)?]),
+        }
     }
-    cpus.phys_cpu_ids.clear();
-    cpus
+
+    /// APIC ids are the vCPUs' numbers.
+    fn cpus(&self, asked: &CpuConfig, notes: &mut Vec<String>) -> Result<CpuConfig, Error> {
+        let mut cpus = asked.clone();
+        if cpus.affinities().any(|(id, _, phys_id)| id != phys_id) {
+            notes.push(format!(
+                "phys_cpu_ids {:x?}: on x86_64 the APIC ids are the vCPUs' numbers, 0 to {}",
+                cpus.phys_cpu_ids,
+                cpus.num - 1
+            ));
+        }
+        cpus.phys_cpu_ids.clear();
+        Ok(cpus)
+    }
+
+    fn hardware(
+        &self,
+        _cpus: usize,
+        asked: &DevicesConfig,
+        notes: &mut Vec<String>,
+    ) -> Result<Hardware, Error> {
+        let devices = devices(asked, notes)?;
+        // POST codes may be late: nobody waits for them. Text may not: a guest that prints and
+        // then waits without an exit would leave its last words behind.
+        let post_codes = devices.iter().filter(|device| device.model == Model::PostCode);
+        let late_writes = post_codes.filter_map(|device| device.window.ports()).collect();
+        Ok(Hardware { devices, interrupt_controller: InterruptController::Pc, late_writes })
+    }
+
+    /// The memory map, and ACPI where there is RAM to put it.
+    fn firmware(
+        &self,
+        cpus: usize,
+        ram: &[GuestPhysAddrRange],
+        hardware: &Hardware,
+        notes: &mut Vec<String>,
+    ) -> Result<Firmware, Error> {
+        firmware(cpus, ram, &hardware.devices, notes)
+    }
 }
 
 /// All devices, in the order of their addresses.
-pub fn devices(asked: &DevicesConfig, notes: &mut Vec<String>) -> Result<Vec<DevicePlan>, Error> {
+fn devices(asked: &DevicesConfig, notes: &mut Vec<String>) -> Result<Vec<DevicePlan>, Error> {
     let mut devices = Vec::new();
     let mut add = |name: &str, model, window, irq| {
         devices.push(DevicePlan { name: name.to_owned(), model, window, irq });
@@ -155,19 +164,16 @@ pub fn devices(asked: &DevicesConfig, notes: &mut Vec<String>) -> Result<Vec<Dev
         let range = RamArea { gpa: GuestPhysAddr(first), size, flags: MappingFlags::DEVICE };
         add(name, Model::HostKernel, Window::Mmio(range.range()?), None);
     }
-    devices.sort_by_key(|device| match device.window {
-        Window::Port(ports) => (0, u64::from(ports.first().0)),
-        Window::Mmio(range) => (1, range.first().0),
-    });
+    devices.sort_by_key(|device| device.window.key());
     requests::check(&asked.emulated, &devices, notes)?;
     Ok(devices)
 }
 
 /// The first port of the device of this model.
 fn port(devices: &[DevicePlan], model: Model) -> Option<u16> {
-    devices.iter().find(|device| device.model == model).and_then(|device| match device.window {
-        Window::Port(ports) => Some(ports.first().0),
-        Window::Mmio(_) => None,
+    devices.iter().find(|device| device.model == model).and_then(|device| {
+        let ports = device.window.ports()?;
+        Some(ports.first().0)
     })
 }
 
@@ -179,8 +185,7 @@ fn ports(name: &str, first: u16, count: u16) -> Result<PortRange, Error> {
     })
 }
 
-/// What the kernel is told: the memory map, and ACPI where there is RAM to put it.
-pub fn firmware(
+fn firmware(
     cpus: usize,
     ram: &[GuestPhysAddrRange],
     devices: &[DevicePlan],

@@ -12,7 +12,7 @@ use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber
 use nix::sys::{eventfd::EventFd, signal::Signal, signalfd::SignalFd};
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::{build, signals, tally::Tally};
+use super::{signals, tally::Tally};
 use crate::{
     cli::{
         Failure,
@@ -178,7 +178,7 @@ impl Session {
             // First, so that there is never the memory of two.
             drop(old);
             // If nobody waits any more, the machine is not wanted.
-            let _ = sender.send(build(&plan, &out));
+            let _ = sender.send(super::rebuild(&plan, &out));
             let _ = rebuilt.write(1);
         };
         let spawned = thread::Builder::new().name("reboot".to_owned()).spawn(work);

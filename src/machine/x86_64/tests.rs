@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     addr::AccessWidth,
     devices::{Effect, EmuDeviceType, console::RecordingConsole},
-    hal::AxVCpuExitReason,
+    hal::{AxVCpuExitReason, Platform},
     machine::{Machine, Plan},
     scripted::{ScriptedHal, Step},
     vm::{
@@ -54,7 +54,7 @@ fn row(emu_type: EmuDeviceType, base_gpa: u64, irq_id: u32) -> EmulatedDeviceCon
 #[test]
 fn ram_goes_on_above_4_gib_what_does_not_fit_below_the_hole() {
     let areas = |size| {
-        let ram = ram(&MemoryConfig::Size(size)).unwrap();
+        let ram = Pc.ram(&MemoryConfig::Size(size)).unwrap();
         ram.iter().map(|area| (area.gpa.0, area.size)).collect::<Vec<_>>()
     };
     assert_eq!(areas(4096), [(0, 4096)]);
@@ -66,20 +66,20 @@ fn ram_goes_on_above_4_gib_what_does_not_fit_below_the_hole() {
 #[test]
 fn memory_that_cannot_be_is_an_error() {
     for bytes in [0, 1, 4097, u64::MAX, u64::MAX - 4095] {
-        let error = ram(&MemoryConfig::Size(bytes)).unwrap_err();
+        let error = Pc.ram(&MemoryConfig::Size(bytes)).unwrap_err();
         assert!(matches!(error, Error::MemorySize { .. }), "{error}");
     }
     for bad in [region(0, 0), region(1, 4096), region(0, 1), region(u64::MAX - 4095, 8192)] {
-        let error = ram(&MemoryConfig::Regions(vec![bad])).unwrap_err();
+        let error = Pc.ram(&MemoryConfig::Regions(vec![bad])).unwrap_err();
         assert!(matches!(error, Error::MemoryRegion { .. }), "{error}");
     }
-    assert!(matches!(ram(&MemoryConfig::Regions(vec![])), Err(Error::NoMemory)));
+    assert!(matches!(Pc.ram(&MemoryConfig::Regions(vec![])), Err(Error::NoMemory)));
 }
 
 #[test]
 fn a_kernel_is_told_of_the_legacy_hole_and_the_tables() {
     let (config, _file) = config(MemoryConfig::Size(HOLE + MIB));
-    let plan = Plan::new(&config).unwrap();
+    let plan = Plan::new(&config, &Platform::X86_64).unwrap();
     let told: Vec<_> = plan
         .firmware
         .memory_map
@@ -103,7 +103,7 @@ fn a_kernel_is_told_of_the_legacy_hole_and_the_tables() {
 fn regions_are_honoured_and_without_low_memory_there_is_no_acpi() {
     let regions = vec![region(0, 0x8_0000), region(0x20_0000, MIB)];
     let (config, _file) = config(MemoryConfig::Regions(regions));
-    let plan = Plan::new(&config).unwrap();
+    let plan = Plan::new(&config, &Platform::X86_64).unwrap();
     assert_eq!(plan.ram.len(), 2);
     assert_eq!((plan.firmware.rsdp, plan.tables.len()), (None, 0));
     assert!(plan.notes[0].starts_with("no ACPI tables"), "{:?}", plan.notes);
@@ -113,7 +113,7 @@ fn regions_are_honoured_and_without_low_memory_there_is_no_acpi() {
 #[test]
 fn the_reset_vector_writes_the_reset_value_to_the_reset_register() {
     let (config, _file) = config(MemoryConfig::Size(MIB));
-    let plan = Plan::new(&config).unwrap();
+    let plan = Plan::new(&config, &Platform::X86_64).unwrap();
     let (machine, _) = build(&plan, vec![]);
     let mut code = [0; 7];
     machine.vm.address_space().read(GuestPhysAddr(0xf_fff0), &mut code).unwrap();
@@ -123,7 +123,7 @@ fn the_reset_vector_writes_the_reset_value_to_the_reset_register() {
 
 #[track_caller]
 fn overlap(config: &AxVMConfig) -> (String, String) {
-    match Plan::new(config).unwrap_err() {
+    match Plan::new(config, &Platform::X86_64).unwrap_err() {
         Error::Overlap(overlap) => (overlap.new, overlap.old),
         other => panic!("{other}"),
     }
@@ -148,7 +148,7 @@ fn overlaps_are_refused_naming_both() {
         assert!(names.contains(&&*new) && names.contains(&&*old), "{new} {old}");
     }
     with_region.devices.debug_exit_ports = Some(vec![Port(0xfffe)]);
-    let error = Plan::new(&with_region).unwrap_err();
+    let error = Plan::new(&with_region, &Platform::X86_64).unwrap_err();
     assert!(matches!(error, Error::Device { .. }), "{error}");
 }
 
@@ -179,19 +179,19 @@ fn rows_are_matched_with_what_the_board_has() {
 fn apic_ids_are_the_vcpus_numbers_and_other_wishes_are_noted() {
     let (mut config, _file) = config(MemoryConfig::Size(MIB));
     config.cpus.phys_cpu_ids = vec![0, 1];
-    assert_eq!(Plan::new(&config).unwrap().notes.len(), 0);
+    assert_eq!(Plan::new(&config, &Platform::X86_64).unwrap().notes.len(), 0);
     config.cpus.phys_cpu_ids = vec![0x100, 0x200];
-    let plan = Plan::new(&config).unwrap();
+    let plan = Plan::new(&config, &Platform::X86_64).unwrap();
     assert!(plan.notes[0].contains("[100, 200]"), "{:?}", plan.notes);
     assert_eq!(plan.cpus.affinities().map(|(_, _, phys)| phys).collect::<Vec<_>>(), [0, 1]);
     config.cpus.num = 0;
-    assert!(matches!(Plan::new(&config), Err(Error::NoCpu)));
+    assert!(matches!(Plan::new(&config, &Platform::X86_64), Err(Error::NoCpu)));
 }
 
 #[test]
 fn a_plan_is_told_as_text_and_as_json() {
     let (config, _file) = config(MemoryConfig::Size(512 * MIB));
-    let plan = Plan::new(&config).unwrap();
+    let plan = Plan::new(&config, &Platform::X86_64).unwrap();
     let text = plan.to_string();
     for line in [
         "machine   test: x86_64, 2 vCPUs",
@@ -212,7 +212,7 @@ fn a_plan_is_told_as_text_and_as_json() {
 #[test]
 fn every_planned_device_of_ours_is_on_the_bus_and_no_other() {
     let (config, _file) = config(MemoryConfig::Size(MIB));
-    let plan = Plan::new(&config).unwrap();
+    let plan = Plan::new(&config, &Platform::X86_64).unwrap();
     let machine = build(&plan, vec![]).0;
     let mut planned: Vec<_> = plan
         .devices
@@ -240,7 +240,7 @@ fn build(plan: &Plan, script: Vec<Step>) -> (Machine<ScriptedHal>, Arc<Recording
 #[test]
 fn a_plan_can_be_built_again_and_its_machine_prints_and_powers_off() {
     let (config, _file) = config(MemoryConfig::Size(16 * MIB));
-    let plan = Plan::new(&config).unwrap();
+    let plan = Plan::new(&config, &Platform::X86_64).unwrap();
     for _ in 0..2 {
         let (machine, console) = build(&plan, vec![]);
         assert_eq!(machine.vm.status(), VMStatus::Loaded);
@@ -274,7 +274,7 @@ fn a_plan_can_be_built_again_and_its_machine_prints_and_powers_off() {
 #[test]
 fn the_loop_reaches_the_devices() {
     let (config, _file) = config(MemoryConfig::Size(MIB));
-    let plan = Plan::new(&config).unwrap();
+    let plan = Plan::new(&config, &Platform::X86_64).unwrap();
     let out = |port, data| {
         Step::Exit(AxVCpuExitReason::IoWrite { port: Port(port), width: AccessWidth::Byte, data })
     };

@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    hal::Platform,
     machine::{
         Plan,
         plan::Window,
@@ -11,7 +12,7 @@ use crate::{
 fn plan(cpus: usize) -> Plan {
     let (mut config, _file) = config(MemoryConfig::Size(1 << 24));
     config.cpus.num = cpus;
-    Plan::new(&config).unwrap()
+    Plan::new(&config, &Platform::X86_64).unwrap()
 }
 
 fn table<'a>(plan: &'a Plan, name: &str) -> &'a FirmwareTable {
@@ -115,6 +116,6 @@ fn each_processor_has_its_apic() {
 fn more_processors_than_there_is_room_for_are_an_error() {
     let (mut config, _file) = config(MemoryConfig::Size(1 << 24));
     config.cpus.num = 10_000;
-    let error = Plan::new(&config).unwrap_err();
+    let error = Plan::new(&config, &Platform::X86_64).unwrap_err();
     assert!(matches!(error, Error::TablesTooLarge { cpus: 10_000, .. }), "{error}");
 }

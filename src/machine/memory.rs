@@ -1,0 +1,38 @@
+//! What memory is asked for, turned into areas.
+
+use super::{Error, plan::RamArea};
+use crate::{
+    addr::{GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
+    addrspace::PAGE_SIZE,
+    vm::config::MemoryRegion,
+};
+
+/// What a board's own RAM may be used for.
+pub const ALL: MappingFlags =
+    MappingFlags::READ.union(MappingFlags::WRITE).union(MappingFlags::EXECUTE);
+
+/// Just the areas that are asked for.
+pub fn areas(regions: &[MemoryRegion]) -> Result<Vec<RamArea>, Error> {
+    if regions.is_empty() {
+        return Err(Error::NoMemory);
+    }
+    regions.iter().map(area).collect()
+}
+
+fn area(region: &MemoryRegion) -> Result<RamArea, Error> {
+    let MemoryRegion { gpa, size, flags } = *region;
+    let whole = gpa.0 % PAGE_SIZE == 0 && size % PAGE_SIZE == 0;
+    if !whole || GuestPhysAddrRange::new(gpa, size).is_none() {
+        return Err(Error::MemoryRegion { gpa, size });
+    }
+    Ok(RamArea { gpa, size, flags })
+}
+
+/// `bytes` from `base` on, in one piece.
+pub fn piece(base: u64, bytes: u64) -> Result<RamArea, Error> {
+    let gpa = GuestPhysAddr(base);
+    if bytes == 0 || bytes % PAGE_SIZE != 0 || GuestPhysAddrRange::new(gpa, bytes).is_none() {
+        return Err(Error::MemorySize { bytes });
+    }
+    Ok(RamArea { gpa, size: bytes, flags: ALL })
+}
