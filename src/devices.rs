@@ -8,15 +8,18 @@
 pub mod acpi_power;
 mod bus;
 mod byte_wide;
+pub mod clock;
 pub mod cmos;
 pub mod console;
 pub mod debug_console;
 pub mod debug_exit;
 mod emu_type;
+pub mod goldfish_rtc;
 mod hypercall;
 pub mod i8042;
 mod irq;
 pub mod pl011;
+pub mod pl031;
 pub mod plic;
 pub mod post;
 pub mod primecell;
