@@ -12,7 +12,9 @@ console=ttyAMA0
 host_cmdline='mitigations=off'
 
 host_modules=(virtio-console)
+# Debian builds no driver for pvpanic here.
 guest_modules=()
+guest_programs=(report-panic.c)
 
 rust_target=aarch64-unknown-linux-gnu
 

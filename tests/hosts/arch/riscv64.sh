@@ -11,7 +11,9 @@ console=ttyS0
 host_cmdline=''
 
 host_modules=(virtio-console kvm)
+# Debian builds no driver for pvpanic here.
 guest_modules=()
+guest_programs=(report-panic.c)
 
 rust_target=riscv64gc-unknown-linux-gnu
 

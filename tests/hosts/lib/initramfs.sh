@@ -26,16 +26,23 @@ pack() {
     (cd "$1" && find -L . -print0 | LC_ALL=C sort -z | cpio --null -o -L -H newc -R 0:0 --quiet)
 }
 
-# build_initramfs TREE INIT OUTPUT MODULE…: busybox, the modules as /modules/NN-name.ko in the order of loading, INIT as
-# /init. Under `set -e`, with a directory `work` to make it in.
+# build_initramfs TREE INIT OUTPUT [MODULE|FILE]…: busybox, the modules as /modules/NN-name.ko in the order of loading,
+# each FILE (which has a slash in its path) in /bin, INIT as /init. Under `set -e`, with a directory `work` to make it in.
 build_initramfs() {
-    local tree=$1 init=$2 output=$3 root=$work/root listed files file number=10
+    local tree=$1 init=$2 output=$3 root=$work/root item modules=() programs=() listed files file number=10
     shift 3
-    listed=$(module_files "$tree" "$@")
+    for item; do
+        case $item in
+            */*) programs+=("$item") ;;
+            *) modules+=("$item") ;;
+        esac
+    done
+    listed=$(module_files "$tree" "${modules[@]}")
     mapfile -t files < <(awk 'NF && !seen[$0]++' <<<"$listed")
     mkdir -p "$root"/{bin,dev,etc,modules,proc,root,run,sbin,sys,tmp,usr/bin,usr/sbin}
     cp "$tree/usr/bin/busybox" "$root/bin/busybox"
     ln "$root/bin/busybox" "$root/bin/sh"
+    [ ${#programs[@]} -eq 0 ] || cp "${programs[@]}" "$root/bin"
     cp "$init" "$root/init"
     for file in "${files[@]}"; do
         xz -dc "$file" >"$root/modules/$number-$(basename "$file" .xz)"
