@@ -20,6 +20,7 @@ pub mod i8042;
 mod irq;
 pub mod pl011;
 pub mod pl031;
+pub mod pl061;
 pub mod plic;
 pub mod post;
 pub mod primecell;
