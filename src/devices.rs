@@ -27,6 +27,7 @@ pub mod primecell;
 mod ps2_keyboard;
 pub mod pvpanic;
 pub mod reset_control;
+pub mod sbi_console;
 pub mod seed;
 pub mod serial;
 pub mod sifive_test;
