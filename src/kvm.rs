@@ -4,6 +4,7 @@
 mod exits;
 mod host;
 mod kick;
+pub mod probe;
 mod run_page;
 mod vcpu;
 mod vm;
@@ -13,10 +14,14 @@ mod x86_64;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as arch;
 
-#[cfg(not(target_arch = "x86_64"))]
-compile_error!("axvmm runs on x86_64 hosts; another architecture is a module beside kvm::x86_64");
+#[cfg(target_arch = "riscv64")]
+mod riscv64;
+#[cfg(target_arch = "riscv64")]
+use riscv64 as arch;
 
-pub use arch::probe;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "riscv64")))]
+compile_error!("another architecture is a module beside kvm::x86_64 and kvm::riscv64");
+
 pub use host::{Capability, DEVICE_VARIABLE, KvmHost, OpenError};
 pub use vcpu::{KvmVCpu, KvmVCpuCreateConfig};
 pub use vm::KvmHal;

@@ -29,7 +29,7 @@ use crate::{
 pub struct KvmHal {
     host: KvmHost,
     vm: VmFd,
-    arch: arch::VmState,
+    pub(super) arch: arch::VmState,
     controller: OnceLock<InterruptController>,
     /// The controller is made when something first needs it, which is after the memory: KVM frees
     /// its old tables of devices in the background, and a change of memory meanwhile waits for

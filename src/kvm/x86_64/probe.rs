@@ -1,31 +1,19 @@
-//! Tiny guests that try what a modern Linux kernel needs of KVM.
-//!
-//! Some KVMs run guest kernels through an instruction emulator that does not know every
-//! instruction. Such a KVM answers all capability checks as any other, so the only way to know is
-//! to try.
+//! What is tried on x86_64.
 
-use std::{arch::global_asm, slice, sync::mpsc, thread, time::Duration};
+use std::arch::global_asm;
 
-use super::super::{KvmHal, KvmVCpu};
+use super::super::{
+    KvmHal, KvmVCpu,
+    probe::{run_bounded, snippets},
+};
 use crate::{
     addr::{AccessWidth, GuestPhysAddr, MappingFlags, Port},
     addrspace::AddrSpace,
     hal::{
         AxArchVCpu, AxVCpuExitReason, AxVMHal, DescriptorTable, EntryMode, HalError, HalResult,
-        StopCause, VCpuSetup,
+        VCpuSetup,
     },
 };
-
-/// Something that a kernel needs, and whether this KVM has it.
-#[derive(Clone, Debug)]
-pub struct FeatureProbe {
-    /// What was tried, e.g. `cmpxchg16b`.
-    pub feature: &'static str,
-    /// Why Linux needs it.
-    pub needed_for: &'static str,
-    /// What happened instead, if it did not work.
-    pub failure: Option<String>,
-}
 
 /// The port that a snippet writes to when it came through, and what it writes.
 const DONE_PORT: Port = Port(0xf4);
@@ -42,9 +30,6 @@ const IDT: u64 = 0x4000;
 const SCRATCH: u64 = 0x5000;
 const CODE: u64 = 0x8000;
 const STACK: u64 = 0x1_0000;
-
-/// How long a snippet of a dozen instructions may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Defines a snippet of 64-bit code between two symbols. All are position-independent, are entered
 /// with RSP at a stack, RSI at the scratch page and RDI at the IDT's page, and end by writing
@@ -115,30 +100,6 @@ snippet!(
     "3:",
 );
 
-macro_rules! snippets {
-    ($($name:ident $feature:literal $needed_for:literal;)+) => {
-        /// What is tried, in this order: name, why, code.
-        fn all() -> Vec<(&'static str, &'static str, &'static [u8])> {
-            vec![$({
-                // SAFETY: the assembly above defines both symbols.
-                unsafe extern "C" {
-                    #[link_name = concat!("axvmm_probe_", stringify!($name))]
-                    static START: u8;
-                    #[link_name = concat!("axvmm_probe_", stringify!($name), "_end")]
-                    static END: u8;
-                }
-                // SAFETY: the two symbols are the ends of one snippet, in this order, in read-only
-                // data that is never written.
-                let code = unsafe {
-                    let (start, end) = (&raw const START, &raw const END);
-                    slice::from_raw_parts(start, end as usize - start as usize)
-                };
-                ($feature, $needed_for, code)
-            }),+]
-        }
-    };
-}
-
 snippets! {
     long_mode "long mode" "all of a 64-bit kernel";
     sse "SSE" "user space, and cryptography in the kernel";
@@ -147,18 +108,8 @@ snippets! {
     int3 "int3" "patching the kernel's own code while it boots";
 }
 
-/// Tries everything; an error says that the trying itself did not work.
-pub fn run() -> HalResult<Vec<FeatureProbe>> {
-    all()
-        .into_iter()
-        .map(|(feature, needed_for, code)| {
-            Ok(FeatureProbe { feature, needed_for, failure: try_snippet(code)? })
-        })
-        .collect()
-}
-
 /// Runs a snippet in a VM of its own; what went wrong, if something did.
-fn try_snippet(code: &[u8]) -> HalResult<Option<String>> {
+pub fn try_snippet(code: &[u8]) -> HalResult<Option<String>> {
     let hal = KvmHal::new()?;
     let mut memory = AddrSpace::new_empty(hal.clone());
     prepare(&mut memory, code)
@@ -173,36 +124,15 @@ fn try_snippet(code: &[u8]) -> HalResult<Option<String>> {
         gprs: vec![(4, STACK), (6, SCRATCH), (7, IDT)],
     })?;
     vcpu.bind()?;
-    let outcome = run_bounded(&mut vcpu);
+    let outcome = run_bounded(&mut vcpu, is_done);
     vcpu.unbind()?;
     outcome
 }
 
-/// Runs until the snippet is through or out of time.
-fn run_bounded(vcpu: &mut KvmVCpu) -> HalResult<Option<String>> {
-    let kick = vcpu.kicker();
-    let (done, waiting) = mpsc::channel::<()>();
-    let watch = thread::spawn(move || {
-        if waiting.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            kick.kick();
-        }
-    });
-    let reason = vcpu.run();
-    drop(done);
-    // It only waits and kicks; there is nothing in it that could panic.
-    let _ = watch.join();
-    Ok(match reason? {
-        AxVCpuExitReason::IoWrite { port: DONE_PORT, width: AccessWidth::Byte, data: DONE } => None,
-        AxVCpuExitReason::Nothing => Some("it never came back".to_owned()),
-        AxVCpuExitReason::SystemDown | AxVCpuExitReason::FailEntry { .. } => {
-            Some(match vcpu.stop_cause() {
-                StopCause::Failure(text) => text,
-                StopCause::TripleFault => "it ended in a triple fault".to_owned(),
-                other => format!("it ended in {other:?}"),
-            })
-        }
-        other => Some(format!("it ended in {other:x?}")),
-    })
+/// Whether the snippet came through.
+fn is_done(reason: &AxVCpuExitReason) -> bool {
+    let done = AxVCpuExitReason::IoWrite { port: DONE_PORT, width: AccessWidth::Byte, data: DONE };
+    *reason == done
 }
 
 fn prepare(memory: &mut AddrSpace, code: &[u8]) -> Result<(), crate::addrspace::Error> {
@@ -224,14 +154,6 @@ fn prepare(memory: &mut AddrSpace, code: &[u8]) -> Result<(), crate::addrspace::
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn long_mode_works_on_every_kvm() {
-        let probes = run().unwrap();
-        assert_eq!(probes.len(), 5);
-        assert_eq!(probes[0].feature, "long mode");
-        assert!(probes[0].failure.is_none(), "{:?}", probes[0]);
-    }
 
     #[test]
     fn what_fails_is_told() {
