@@ -2,7 +2,7 @@
 //! Specification 1.0.0; device tree `sifive,plic-1.0.0`), for hosts whose kernel has none: 95
 //! sources, and one context a hart, for its supervisor mode.
 //!
-//! What stands here is its place on the bus and its lock; what it does is in [`self::core`]. A hart's pin
+//! What stands here is its place on the bus and its lock; what it does is in `core`. A hart's pin
 //! is driven with the lock held: two threads that change it do so in the order in which they changed
 //! the registers, and a pin never stays behind.
 //!
