@@ -6,7 +6,12 @@ use std::{
 };
 
 use super::*;
-use crate::devices::testing::{read32, touch_everything, window, write32};
+use crate::devices::{
+    IrqLine,
+    console::{ConsoleIn, RecordingConsole},
+    serial::{self, Serial},
+    testing::{WIDTHS, read32, touch_everything, window, write32},
+};
 
 /// Pins that must only be driven when they change.
 struct Pins {
@@ -77,7 +82,7 @@ fn every_offset_takes_every_width_both_ways() {
     let (plic, _) = plic(3);
     for part in [0, SOURCES.into(), PENDING, PENDING_END, ENABLES, enables(3), CONTEXTS, claim(2)] {
         for offset in part.saturating_sub(0x20)..part + 0x200 {
-            for width in crate::devices::testing::WIDTHS {
+            for width in WIDTHS {
                 let (read, wrote) =
                     (plic.handle_read(offset, width), plic.handle_write(offset, width, 0));
                 assert_eq!(read.is_err(), wrote.is_err() && wrote != Err(Access::ReadOnly));
@@ -228,6 +233,28 @@ fn sources_that_are_not_there_lead_nowhere() {
         plic.pulse_irq(source);
     }
     assert_eq!((pins.take_driven(), read32(&plic, claim(0))), (0, 0));
+}
+
+/// A UART behind the controller, as Linux' drivers serve the two: what comes between the UART's last
+/// look and the completion is not lost.
+#[test]
+fn a_uart_behind_it_gets_its_interrupts_served() {
+    let (plic, pins) = set_up();
+    let plic = Arc::new(plic);
+    let (line, out) = (IrqLine::new(plic.clone(), 10), Arc::new(RecordingConsole::default()));
+    let uart = Serial::new("uart", window(8), line, out).unwrap();
+    let r = |register: u8| uart.handle_read(register.into(), AccessWidth::Byte).unwrap() as u8;
+    let enable = uart.handle_write(serial::IER.into(), AccessWidth::Byte, serial::IER_RDA.into());
+    assert_eq!((enable, pins.all()), (Ok(Effect::None), vec![false, false]));
+    assert_eq!((uart.feed(b"a"), pins.all()), (1, vec![true, false]));
+    assert_eq!((read32(&*plic, claim(0)), pins.all()), (10, vec![false, false]));
+    assert_eq!((r(serial::RBR_THR), r(serial::IIR_FCR)), (b'a', 0xc1));
+    assert_eq!((uart.feed(b"b"), pins.all()), (1, vec![false, false]));
+    write32(&*plic, claim(0), 10);
+    assert_eq!((pins.all(), read32(&*plic, claim(0))), (vec![true, false], 10));
+    assert_eq!(r(serial::RBR_THR), b'b');
+    write32(&*plic, claim(0), 10);
+    assert_eq!((pins.all(), read32(&*plic, claim(0))), (vec![false, false], 0));
 }
 
 /// Devices on two threads, harts on two more. Whatever order they fall into, a pin is only driven
