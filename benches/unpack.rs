@@ -11,6 +11,7 @@ use std::{env, error::Error, path::PathBuf, process::Command, time::Instant};
 use axvmm::{
     addr::{GuestPhysAddr, GuestPhysAddrRange},
     boot::BootPlan,
+    hal::Arch,
     vm::config::{ImageFile, KernelConfig, Unpack},
 };
 
@@ -59,7 +60,7 @@ fn measure(path: PathBuf, unpack: Unpack) -> Result<(), Box<dyn Error>> {
     };
     let ram = GuestPhysAddrRange::new(GuestPhysAddr(0), 512 << 20).ok_or("no RAM")?;
     let start = Instant::now();
-    let plan = BootPlan::prepare(&kernel, &[ram])?;
+    let plan = BootPlan::prepare(Arch::X86_64, &kernel, &[ram], 0)?;
     let took = start.elapsed();
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("?").trim();

@@ -8,29 +8,34 @@
 //! stands beside them: reading ELF, unpacking, keeping track of who has which memory.
 
 mod cache;
+mod devicetree;
 mod draft;
 mod elf;
 mod error;
 mod file;
+mod identify;
+mod kinds;
+mod request;
 mod space;
 #[cfg(test)]
 mod testing;
 mod unpack;
-#[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 use std::{fmt, fs::File, path::PathBuf, sync::Arc};
 
-pub use arch::{Format, Protocol};
+use cache::Cache;
+use draft::Draft;
 pub use error::{Error, Fault, Role, SpaceError};
+pub use kinds::{Format, Protocol};
+use request::{HandOver, Request};
 use serde::Serialize;
-#[cfg(target_arch = "x86_64")]
-use x86_64 as arch;
+use space::Space;
 
 use crate::{
-    addr::{GuestPhysAddr, GuestPhysAddrRange},
+    addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange},
     addrspace::AddrSpace,
-    hal::VCpuSetup,
+    hal::{Arch, VCpuSetup},
     vm::config::KernelConfig,
 };
 
@@ -122,23 +127,72 @@ pub struct BootPlan {
     pub cmdline: Option<String>,
     /// Where the initrd's bytes are.
     pub initrd: Option<Placed>,
+    /// Room for the device tree, which whoever makes it writes there.
+    pub dtb: Option<Placed>,
     pub unpacked: Option<Unpacked>,
     pub segments: Vec<Segment>,
     pub structures: Vec<Structure>,
     /// What is done in another way than one may expect, each a sentence for the user.
     pub notes: Vec<String>,
     #[serde(skip)]
-    handover: arch::Handover,
+    handover: Arc<dyn HandOver>,
 }
 
 /// From this many bytes of images on, a guest is one that uses its memory in bulk.
 const BULK: u64 = 2 << 20;
 
 impl BootPlan {
-    /// Opens and checks the files and decides on format, protocol and places. `ram` is the guest's
-    /// RAM, each range one area of the address space that [`Self::load`] gets.
-    pub fn prepare(kernel: &KernelConfig, ram: &[GuestPhysAddrRange]) -> Result<Self, Error> {
-        arch::prepare(kernel, ram, cache::Cache::of_user().as_ref())
+    /// Opens and checks the files and decides on format, protocol and places, for a guest of `arch`.
+    /// `ram` is the guest's RAM, each range one area of the address space that [`Self::load`] gets.
+    /// Where there is a device tree, it gets room for `dtb_room` bytes.
+    pub fn prepare(
+        arch: Arch,
+        kernel: &KernelConfig,
+        ram: &[GuestPhysAddrRange],
+        dtb_room: u64,
+    ) -> Result<Self, Error> {
+        Self::prepare_with(arch, kernel, ram, dtb_room, Cache::of_user().as_ref())
+    }
+
+    fn prepare_with(
+        arch: Arch,
+        kernel: &KernelConfig,
+        ram: &[GuestPhysAddrRange],
+        dtb_room: u64,
+        cache: Option<&Cache>,
+    ) -> Result<Self, Error> {
+        if let Some(at) = kernel.cmdline.as_ref().and_then(|line| line.find('\0')) {
+            return Err(Error::CmdlineNul { at });
+        }
+        let request = Request::open(kernel, cache)?;
+        let mut draft = Draft::new(Space::new(ram));
+        let rules = match arch {
+            Arch::X86_64 => None,
+            Arch::Aarch64 => Some(devicetree::AARCH64),
+            Arch::Riscv64 => Some(devicetree::RISCV64),
+        };
+        let loaded = match rules {
+            None => x86_64::prepare(&request, &mut draft)?,
+            Some(rules) => {
+                let lowest = ram.iter().min_by_key(|range| range.first()).copied();
+                let lowest = lowest.unwrap_or(GuestPhysAddrRange::at(GuestPhysAddr(0)));
+                devicetree::prepare(&rules, &request, lowest, dtb_room, &mut draft)?
+            }
+        };
+        Ok(Self {
+            kernel: kernel.image.path.clone(),
+            format: loaded.format,
+            protocol: loaded.protocol,
+            entry: GuestPhysAddr(loaded.entry),
+            cmdline: kernel.cmdline.clone(),
+            initrd: loaded.initrd,
+            dtb: loaded.dtb,
+            unpacked: loaded.unpacked,
+            segments: draft.segments,
+            structures: draft.structures,
+            notes: draft.notes,
+            handover: loaded.handover,
+        })
     }
 
     /// Puts everything into `mem`, which must be as [`AddrSpace::map_alloc`] gives it: zero.
@@ -151,7 +205,7 @@ impl BootPlan {
                 mem.load_file(*gpa, file, *offset, *file_size)?;
             }
         }
-        let setup = arch::hand_over(self, mem, firmware)?;
+        let setup = self.handover.write(self, mem, firmware)?;
         Ok(Entry { entry: self.entry, setup })
     }
 }

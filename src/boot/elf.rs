@@ -12,6 +12,11 @@ const MAX_HEADERS: u16 = 512;
 /// Linux has about 500 bytes of notes.
 const MAX_NOTES: u64 = 64 * 1024;
 
+pub const EM_386: u16 = 3;
+pub const EM_X86_64: u16 = 62;
+pub const EM_AARCH64: u16 = 183;
+pub const EM_RISCV: u16 = 243;
+
 const EI_CLASS: usize = 4;
 const EI_DATA: usize = 5;
 const ELFDATA2LSB: u8 = 1;
@@ -325,8 +330,8 @@ fn machine_name(class: Class, machine: u16) -> String {
         183 => "aarch64",
         243 => "RISC-V",
         258 => "LoongArch",
-        _ => return format!("an image for machine {machine}, not for {}", std::env::consts::ARCH),
+        _ => return format!("an image for machine {machine}, which this guest is not"),
     };
     let bits = if class == Class::Elf32 { "32" } else { "64" };
-    format!("a {bits}-bit image for {name}, not for {}", std::env::consts::ARCH)
+    format!("a {bits}-bit image for {name}, which this guest is not")
 }

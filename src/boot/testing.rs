@@ -8,7 +8,7 @@ use vm_memory::GuestRegionMmap;
 use crate::{
     addr::{GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
     addrspace::AddrSpace,
-    hal::{HalResult, MemorySlots},
+    hal::{Arch, HalResult, MemorySlots},
     vm::config::{ImageFile, KernelConfig, Unpack},
 };
 
@@ -16,6 +16,8 @@ use super::{BootPlan, Error, FirmwareInfo, MemKind, MemMapEntry, cache::Cache};
 
 /// The guest's RAM in tests.
 pub const RAM: u64 = 64 << 20;
+/// What a device tree may have, where there is one.
+pub const DTB_ROOM: u64 = 0x1_0000;
 
 pub fn range(first: u64, size: u64) -> GuestPhysAddrRange {
     GuestPhysAddrRange::new(GuestPhysAddr(first), size).unwrap()
@@ -35,9 +37,14 @@ impl MemorySlots for NoSlots {
 
 /// Fresh guest memory.
 pub fn memory() -> AddrSpace {
+    memory_at(0)
+}
+
+/// The same with RAM from `base` on.
+pub fn memory_at(base: u64) -> AddrSpace {
     let mut mem = AddrSpace::new_empty(Arc::new(NoSlots));
     let flags = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
-    mem.map_alloc(GuestPhysAddr(0), RAM, flags, true).unwrap();
+    mem.map_alloc(GuestPhysAddr(base), RAM, flags, true).unwrap();
     mem
 }
 
@@ -76,6 +83,7 @@ pub fn string_at(mem: &AddrSpace, gpa: u64) -> String {
 pub struct Bench {
     pub dir: TempDir,
     pub config: KernelConfig,
+    pub arch: Arch,
     pub ram: Vec<GuestPhysAddrRange>,
 }
 
@@ -94,7 +102,7 @@ impl Bench {
             modules: vec![],
             unpack: Unpack::Auto,
         };
-        Self { dir, config, ram: vec![range(0, RAM)] }
+        Self { dir, config, arch: Arch::X86_64, ram: vec![range(0, RAM)] }
     }
 
     pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
@@ -113,6 +121,18 @@ impl Bench {
         self
     }
 
+    /// For a guest of `arch`, with its RAM where `virt` boards have it.
+    pub fn arch(mut self, arch: Arch) -> Self {
+        let base = match arch {
+            Arch::X86_64 => 0,
+            Arch::Aarch64 => 0x4000_0000,
+            Arch::Riscv64 => 0x8000_0000,
+        };
+        self.arch = arch;
+        self.ram = vec![range(base, RAM)];
+        self
+    }
+
     pub fn load_addr(mut self, gpa: u64) -> Self {
         self.config.image.load_addr = Some(GuestPhysAddr(gpa));
         self
@@ -128,11 +148,15 @@ impl Bench {
     }
 
     pub fn prepare(&self) -> Result<BootPlan, Error> {
-        super::arch::prepare(&self.config, &self.ram, None)
+        self.prepare_with(None)
     }
 
     pub fn prepare_cached(&self) -> Result<BootPlan, Error> {
-        super::arch::prepare(&self.config, &self.ram, Some(&self.cache()))
+        self.prepare_with(Some(&self.cache()))
+    }
+
+    fn prepare_with(&self, cache: Option<&Cache>) -> Result<BootPlan, Error> {
+        BootPlan::prepare_with(self.arch, &self.config, &self.ram, DTB_ROOM, cache)
     }
 
     /// The error's text; panics if there is none.
@@ -145,6 +169,45 @@ impl Bench {
 /// Puts `value` into `bytes` at `offset`.
 pub fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
     bytes[offset..offset + value.len()].copy_from_slice(value);
+}
+
+/// xorshift64*: the same damage in every run.
+pub struct Random(pub u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    /// A few bytes, words or lengths that are not what they were.
+    pub fn damage(&mut self, image: &[u8], headers: usize) -> Vec<u8> {
+        let mut image = image.to_vec();
+        for _ in 0..1 + self.below(4) {
+            // Headers are where decisions are made.
+            let limit = if self.below(4) > 0 { headers.min(image.len()) } else { image.len() };
+            let at = self.below(limit);
+            let extreme = [0, 1, 0x7fff_ffff, 0x8000_0000, u64::MAX, u64::MAX - 0xfff];
+            match self.below(4) {
+                0 => image[at] ^= 1 << self.below(8),
+                1 => image[at] = self.next() as u8,
+                2 => {
+                    let value = extreme[self.below(extreme.len())].to_le_bytes();
+                    let len = [2, 4, 8][self.below(3)].min(image.len() - at);
+                    put(&mut image, at, &value[..len]);
+                }
+                _ if self.below(8) == 0 => image.truncate(at.max(1)),
+                _ => image[at] = image[at].wrapping_add(1),
+            }
+        }
+        image
+    }
 }
 
 /// A Xen note: the PVH entry point if `kind` is 18.
@@ -171,6 +234,12 @@ impl Part {
         Self { kind: 1, paddr, content: content.to_vec(), zeros }
     }
 
+    /// Where a PC's kernels are linked; other machines' run where they are.
+    fn vaddr(&self) -> u64 {
+        let high = if self.paddr < 0x4000_0000 { 0xffff_ffff_8000_0000 } else { 0 };
+        high | self.paddr
+    }
+
     pub fn note(content: Vec<u8>) -> Self {
         Self { kind: 4, paddr: 0, content, zeros: 0 }
     }
@@ -194,8 +263,7 @@ pub fn elf64(entry: u64, parts: &[Part]) -> Vec<u8> {
         let (header, len) = (64 + 56 * i, part.content.len() as u64);
         put(&mut elf, header, &part.kind.to_le_bytes());
         let offset = elf.len() as u64;
-        let words =
-            [offset, 0xffff_ffff_8000_0000 | part.paddr, part.paddr, len, len + part.zeros, 4];
+        let words = [offset, part.vaddr(), part.paddr, len, len + part.zeros, 4];
         for (n, word) in words.into_iter().enumerate() {
             put(&mut elf, header + 8 + 8 * n, &word.to_le_bytes());
         }

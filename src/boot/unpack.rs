@@ -82,6 +82,16 @@ pub struct Payload {
     pub len: u64,
     /// What the payload may come to, in bytes.
     pub max_size: u64,
+    pub length: Length,
+}
+
+/// How it is known what a payload comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// Linux has put it into the payload's last four bytes; gzip does so anyway.
+    Behind,
+    /// The compressed data itself may tell, or not.
+    AsItSays,
 }
 
 /// When unpacking on the host is wanted.
@@ -103,26 +113,29 @@ pub fn unpack(
     cache: Option<&Cache>,
     effort: Effort,
 ) -> Result<Option<(ImageSource, Unpacked)>, Fault> {
-    let (compression, size) = examine(source, payload)?;
-    let unpacked = |cache, cache_hit| Unpacked { compression, size, cache, cache_hit };
+    let (compression, told) = examine(source, payload)?;
+    let unpacked = |size, cache, cache_hit| Unpacked { compression, size, cache, cache_hit };
     let image =
-        |file, path| ImageSource { role: Role::Kernel, path, file: Arc::new(file), len: size };
+        |file, path, len| ImageSource { role: Role::Kernel, path, file: Arc::new(file), len };
 
-    let cached = cache.zip(Key::of(source, payload.offset, size));
-    if let Some((cache, key)) = &cached {
+    // An entry in the cache is found by its size, among other things.
+    let key = told.and_then(|size| Some((size, Key::of(source, payload.offset, size)?)));
+    if let Some((cache, (size, key))) = &cache.zip(key) {
+        let size = *size;
         if let Some(file) = cache.get(key) {
             let path = cache.path(key);
-            return Ok(Some((image(file, path.clone()), unpacked(Some(path), true))));
+            return Ok(Some((image(file, path.clone(), size), unpacked(size, Some(path), true))));
         }
         if effort == Effort::IfItPays && !cache.pays(key) {
             return Ok(None);
         }
         match cache.create(key) {
-            Ok(entry) => match decompress(source, payload, compression, size, entry.file()) {
-                Ok(()) => match entry.keep() {
+            Ok(entry) => match decompress(source, payload, compression, told, entry.file()) {
+                Ok(size) => match entry.keep() {
                     Ok(file) => {
                         let path = cache.path(key);
-                        return Ok(Some((image(file, path.clone()), unpacked(Some(path), false))));
+                        let image = image(file, path.clone(), size);
+                        return Ok(Some((image, unpacked(size, Some(path), false))));
                     }
                     Err(error) => log::debug!("Kernel cache: {error}"),
                 },
@@ -136,16 +149,18 @@ pub fn unpack(
     if effort == Effort::IfItPays {
         return Ok(None);
     }
-    let in_memory = || -> Result<File, Failure> {
+    let in_memory = || -> Result<(File, u64), Failure> {
         let file = File::from(
             memfd_create("kernel", MFdFlags::MFD_CLOEXEC)
                 .map_err(|errno| Failure::Write(errno.into()))?,
         );
-        decompress(source, payload, compression, size, &file)?;
-        Ok(file)
+        let size = decompress(source, payload, compression, told, &file)?;
+        Ok((file, size))
     };
     match in_memory() {
-        Ok(file) => Ok(Some((image(file, source.path.clone()), unpacked(None, false)))),
+        Ok((file, size)) => {
+            Ok(Some((image(file, source.path.clone(), size), unpacked(size, None, false))))
+        }
         Err(Failure::Payload(problem)) => Err(fault(compression, problem)),
         Err(Failure::Write(error)) => {
             Err(fault(compression, format!("there is no memory to unpack it to: {error}")))
@@ -157,25 +172,37 @@ fn fault(compression: Compression, problem: String) -> Fault {
     Fault::new(format!("the {compression} payload"), problem)
 }
 
-/// How a payload is compressed and how many bytes it says that it comes to.
-fn examine(source: &ImageSource, payload: Payload) -> Result<(Compression, u64), Fault> {
-    let Payload { offset, len, max_size } = payload;
+/// How a payload is compressed and, if that can be told, how many bytes it comes to.
+fn examine(source: &ImageSource, payload: Payload) -> Result<(Compression, Option<u64>), Fault> {
+    let Payload { offset, len, max_size, length } = payload;
     let unreadable = |error: super::Error| Fault::new("payload_offset", error.to_string());
     if len < 8 {
         return Err(Fault::new("payload_length", format!("{len} bytes are no compressed kernel")));
     }
-    let head = source.read(offset, 6, "payload_offset").map_err(unreadable)?;
+    let head_len = len.min(formats::ZSTD_HEADER as u64) as usize;
+    let head = source.read(offset, head_len, "payload_offset").map_err(unreadable)?;
     let tail = source.read(offset + len - 4, 4, "payload_length").map_err(unreadable)?;
     let compression = Compression::detect(&head).ok_or_else(|| {
+        let head = &head[..6];
         Fault::new("payload_offset", format!("{head:02x?} begin no known compressed data"))
     })?;
     if !compression.is_known_here() {
         return Err(fault(compression, "only the guest can unpack this format".into()));
     }
-    let size = tail.iter().rev().fold(0, |size, byte| size << 8 | u64::from(*byte));
-    if size == 0 || size > max_size {
+    let size = match (length, compression) {
+        (Length::Behind, _) | (_, Compression::Gzip) => {
+            Some(tail.iter().rev().fold(0, |size, byte| size << 8 | u64::from(*byte)))
+        }
+        (Length::AsItSays, Compression::Zstd) => formats::zstd_content_size(&head),
+        _ => None,
+    };
+    if let Some(size) = size.filter(|size| *size == 0 || *size > max_size) {
+        let limit = match length {
+            Length::Behind => "init_size",
+            Length::AsItSays => "what RAM has",
+        };
         let problem =
-            format!("its unpacked size, {size:#x}, must be from 1 to init_size, {max_size:#x}");
+            format!("its unpacked size, {size:#x}, must be from 1 to {limit}, {max_size:#x}");
         return Err(fault(compression, problem));
     }
     Ok((compression, size))
@@ -188,20 +215,23 @@ enum Failure {
     Write(io::Error),
 }
 
+/// Unpacks to the file `to` and gives what it came to: `told` bytes, where that is known.
 fn decompress(
     source: &ImageSource,
     payload: Payload,
     compression: Compression,
-    size: u64,
+    told: Option<u64>,
     to: &File,
-) -> Result<(), Failure> {
-    let behind = if compression.has_size_behind() { 4 } else { 0 };
+) -> Result<u64, Failure> {
+    let has_size_behind = payload.length == Length::Behind && compression.has_size_behind();
+    let behind = if has_size_behind { 4 } else { 0 };
+    let size = told.unwrap_or(payload.max_size);
     let section = Section {
         file: &source.file,
         at: payload.offset,
         end: payload.offset + payload.len - behind,
     };
-    let mut out = Exactly { to, left: size, write_error: None };
+    let mut out = Bounded { to, left: size, write_error: None };
     let done = formats::decompress(
         compression,
         BufReader::with_capacity(1 << 18, section),
@@ -213,7 +243,7 @@ fn decompress(
     }
     done.map_err(|error| Failure::Payload(format!("it is damaged: {error}")))?;
     match out.left {
-        0 => Ok(()),
+        left if left == 0 || told.is_none() => Ok(size - left),
         left => Err(Failure::Payload(format!("it says {size} bytes and ends {left} before that"))),
     }
 }
@@ -235,17 +265,19 @@ impl Read for Section<'_> {
 }
 
 /// Takes so many bytes and not one more, whatever the compressed data holds.
-struct Exactly<'a> {
+struct Bounded<'a> {
     to: &'a File,
     left: u64,
     /// Kept apart, to tell a full disk from damaged data.
     write_error: Option<io::Error>,
 }
 
-impl Write for Exactly<'_> {
+impl Write for Bounded<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() as u64 > self.left {
-            return Err(io::Error::other("it holds more bytes than it says"));
+            return Err(io::Error::other(
+                "it holds more bytes than it says, or than there is room",
+            ));
         }
         match (&mut &*self.to).write_all(bytes) {
             Ok(()) => {

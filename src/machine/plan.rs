@@ -189,7 +189,7 @@ impl Plan {
         let hardware = board.hardware(config.cpus.num, &config.devices, &mut notes)?;
         check_overlaps(&ranges, &hardware.devices)?;
         let cpus = board.cpus(&config.cpus, &mut notes)?;
-        let boot = BootPlan::prepare(&config.kernel, &ranges)?;
+        let boot = BootPlan::prepare(platform.arch(), &config.kernel, &ranges, 0)?;
         let Firmware { info, tables } = board.firmware(cpus.num, &ranges, &hardware, &mut notes)?;
         Ok(Self {
             id: config.id,

@@ -44,7 +44,16 @@ fn left_to_itself_a_kernel_is_unpacked_when_it_is_started_again() {
     assert_eq!(start(&bench), (path, true));
     // Not in a cache that is gone tomorrow, but one that is there is used.
     let cache = Cache { lasting: false, ..bench.cache() };
-    let prepare = || crate::boot::arch::prepare(&bench.config, &bench.ram, Some(&cache)).unwrap();
+    let prepare = || {
+        super::super::BootPlan::prepare_with(
+            crate::hal::Arch::X86_64,
+            &bench.config,
+            &bench.ram,
+            0,
+            Some(&cache),
+        )
+        .unwrap()
+    };
     assert!(prepare().unpacked.is_some_and(|unpacked| unpacked.cache_hit));
     fs::remove_dir_all(bench.dir.path().join("cache")).unwrap();
     assert_eq!((prepare().unpacked, prepare().unpacked), (None, None));

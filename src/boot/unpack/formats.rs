@@ -87,7 +87,8 @@ fn read_word(from: &mut impl Read, word: &mut [u8; 4]) -> io::Result<bool> {
 /// 128 MiB, more than the decoder grants. No match can reach further back than the data goes, hence
 /// a window as large as the data is the same to it.
 fn zstd(mut from: impl Read, size: u64, to: &mut impl Write) -> io::Result<()> {
-    const SINGLE_SEGMENT: u8 = 1 << 5;
+    // Where the size is a bound only, as much as the decoder grants is most likely enough.
+    let size = size.min(ZSTD_LARGEST_WINDOW);
     let mut head = [0; 6]; // magic number, frame header descriptor, window descriptor
     from.read_exact(&mut head)?;
     if head[4] & SINGLE_SEGMENT == 0 {
@@ -105,6 +106,30 @@ fn zstd(mut from: impl Read, size: u64, to: &mut impl Write) -> io::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// How much a payload of 6 to 18 bytes says of itself at its beginning.
+pub const ZSTD_HEADER: usize = 18;
+const SINGLE_SEGMENT: u8 = 1 << 5;
+/// The decoder's limit is 100 MiB.
+const ZSTD_LARGEST_WINDOW: u64 = 96 << 20;
+
+/// What a frame that begins so comes to, if it says so (RFC 8878, 3.1.1.1).
+pub fn zstd_content_size(head: &[u8]) -> Option<u64> {
+    let descriptor = *head.get(4)?;
+    let single = descriptor & SINGLE_SEGMENT != 0;
+    let dictionary_id = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let at = 5 + usize::from(!single) + dictionary_id;
+    let (len, add) = match descriptor >> 6 {
+        0 if !single => return None,
+        0 => (1, 0),
+        1 => (2, 256),
+        2 => (4, 0),
+        _ => (8, 0),
+    };
+    let bytes = head.get(at..at + len)?;
+    let size = bytes.iter().rev().fold(0u64, |size, byte| size << 8 | u64::from(*byte));
+    Some(size.saturating_add(add))
 }
 
 /// The window size, in bytes, that a window descriptor stands for (RFC 8878, 3.1.1.1.2).

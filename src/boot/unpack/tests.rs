@@ -34,7 +34,8 @@ fn what_linux_packs_is_unpacked() {
     {
         let bench = Bench::new(&packed);
         let source = ImageSource::open(Role::Kernel, &bench.config.image.path).unwrap();
-        let payload = Payload { offset: 0, len: source.len, max_size: 1 << 20 };
+        let payload =
+            Payload { offset: 0, len: source.len, max_size: 1 << 20, length: Length::Behind };
         let done = unpack(&source, payload, None, Effort::Always);
         let (image, _) = done.unwrap_or_else(|e| panic!("{name}: {e}")).unwrap();
         assert_eq!(image.read(0, text.len(), "").unwrap(), text, "{name}");
@@ -46,7 +47,7 @@ fn what_linux_packs_is_unpacked() {
 fn a_cache_that_cannot_be_written_is_no_obstacle() {
     let bench = Bench::new(&lz4(b"bytes"));
     let source = ImageSource::open(Role::Kernel, &bench.config.image.path).unwrap();
-    let payload = Payload { offset: 0, len: source.len, max_size: 1 << 20 };
+    let payload = Payload { offset: 0, len: source.len, max_size: 1 << 20, length: Length::Behind };
     fs::write(bench.dir.path().join("file"), b"in the way").unwrap();
     let cache = Cache::at(&bench.dir.path().join("file/cache"));
     std::thread::sleep(std::time::Duration::from_millis(150)); // so that it could be cached

@@ -2,6 +2,8 @@
 //!
 //! Linux' `Documentation/arch/x86/boot.rst`, "The Real-Mode Kernel Header".
 
+use std::sync::Arc;
+
 use linux_loader::loader::bootparam::setup_header;
 use vm_memory::ByteValued;
 
@@ -11,13 +13,13 @@ use crate::{
         draft::{Draft, space_error},
         elf,
         error::Role,
-        unpack::{self, Effort, Payload},
+        unpack::{self, Effort, Length, Payload},
     },
     vm::config::Unpack,
 };
 
 use super::{
-    Format, Handover, Loaded, Protocol, Request, elf_kernel, layout,
+    Format, Loaded, Protocol, Request, elf_kernel, layout,
     linux::{self, BOOT_FLAG, HDRS, HEADER, HEADER_END},
     place_initrd,
 };
@@ -131,8 +133,16 @@ fn enter_by_linux(
     let cmdline = request.config.cmdline.as_deref();
     let handover =
         linux::Handover::place(cmdline, header.cmdline_max(), header.bytes.clone(), long, draft)?;
-    let handover = Handover::Linux(handover);
-    Ok(Loaded { format: Format::BzImage, protocol, entry, initrd, unpacked: None, handover })
+    let handover = Arc::new(handover);
+    Ok(Loaded {
+        format: Format::BzImage,
+        protocol,
+        entry,
+        initrd,
+        unpacked: None,
+        dtb: None,
+        handover,
+    })
 }
 
 /// Checks the header against the file.
@@ -236,7 +246,12 @@ fn enter_unpacked(
         let problem = format!("{len:#x} bytes at {offset:#x} exceed the kernel's {size:#x} bytes");
         return Err(Attempt::Fault(Fault::new("payload_length", problem)));
     }
-    let payload = Payload { offset: kernel.offset + offset, len, max_size: kernel.needs };
+    let payload = Payload {
+        offset: kernel.offset + offset,
+        len,
+        max_size: kernel.needs,
+        length: Length::Behind,
+    };
     let effort = match request.config.unpack {
         Unpack::Host => Effort::Always,
         Unpack::Auto | Unpack::Guest => Effort::IfItPays,

@@ -1,6 +1,8 @@
 //! ELF kernels, and which way they are entered: a 64-bit Linux by its own protocol, others by PVH if
 //! they have its note, by multiboot if they have its header, else as Linux.
 
+use std::sync::Arc;
+
 use crate::boot::{
     Error, Fault,
     draft::Draft,
@@ -9,14 +11,13 @@ use crate::boot::{
 };
 
 use super::{
-    Format, Handover, Loaded, Protocol, Request, layout,
+    Format, Loaded, Protocol, Request, layout,
     linux::{self, CMDLINE_MAX, INITRD_ADDR_MAX},
     multiboot, place_initrd, pvh,
 };
 
-const EM_386: u16 = 3;
-const EM_X86_64: u16 = 62;
-pub const MACHINES: &[(Class, u16)] = &[(Class::Elf32, EM_386), (Class::Elf64, EM_X86_64)];
+pub const MACHINES: &[(Class, u16)] =
+    &[(Class::Elf32, elf::EM_386), (Class::Elf64, elf::EM_X86_64)];
 /// What a kernel other than Linux is given at most: there is no rule, and room for this.
 const CMDLINE_MAX_ELSEWHERE: usize = 65535;
 
@@ -105,7 +106,8 @@ pub fn enter_by_pvh(
         entry,
         initrd,
         unpacked: None,
-        handover: Handover::Pvh(handover),
+        dtb: None,
+        handover: Arc::new(handover),
     })
 }
 
@@ -120,7 +122,8 @@ fn enter_by_linux(request: &Request<'_>, draft: &mut Draft, entry: u64) -> Resul
         entry,
         initrd,
         unpacked: None,
-        handover: Handover::Linux(handover),
+        dtb: None,
+        handover: Arc::new(handover),
     })
 }
 

@@ -1,11 +1,18 @@
 //! Files that are no kernel format at all: put into memory as they are and entered in real mode.
 
+use std::sync::Arc;
+
 use crate::{
     addr::GuestPhysAddr,
-    boot::{Error, draft::Draft, error::Role, file::ImageSource},
+    addrspace::AddrSpace,
+    boot::{
+        BootPlan, Error, FirmwareInfo, draft::Draft, error::Role, file::ImageSource,
+        request::HandOver,
+    },
+    hal::VCpuSetup,
 };
 
-use super::{Format, Handover, Loaded, Protocol, Request, layout};
+use super::{Format, Loaded, Protocol, Request, layout};
 
 /// With segment bases of 0, IP reaches no further.
 const REAL_MODE_END: u64 = 0x1_0000;
@@ -60,39 +67,17 @@ pub fn prepare(request: &Request<'_>, draft: &mut Draft) -> Result<Loaded, Error
         entry: entry.0,
         initrd,
         unpacked: None,
-        handover: Handover::Real,
+        dtb: None,
+        handover: Arc::new(RealMode),
     })
 }
 
-/// Says of a file that is nothing to boot what it may be, and what to do.
-pub fn unrecognised(head: &[u8]) -> String {
-    let at = |offset: usize, magic: &[u8]| head.get(offset..offset + magic.len()) == Some(magic);
-    let arch = std::env::consts::ARCH;
-    let (looks_like, remedy) = match () {
-        _ if at(0x38, b"ARM\x64") => ("a Linux kernel for aarch64", format!("this is {arch}")),
-        _ if at(0x38, b"RSC\x05") => ("a Linux kernel for riscv64", format!("this is {arch}")),
-        _ if at(0, b"070701") || at(0, b"070702") => {
-            ("a cpio archive", "is it the initrd (ramdisk_path)?".into())
-        }
-        _ if at(0, &[0x1f, 0x8b]) => ("compressed with gzip", "unpack it with gunzip".into()),
-        _ if at(0, &[0x28, 0xb5, 0x2f, 0xfd]) => {
-            ("compressed with zstd", "unpack it with unzstd".into())
-        }
-        _ if at(0, b"\xfd7zXZ\0") => ("compressed with xz", "unpack it with unxz".into()),
-        _ if at(0, b"BZh") => ("compressed with bzip2", "unpack it with bunzip2".into()),
-        _ if at(0, &[0x27, 0x05, 0x19, 0x56]) => {
-            ("an image for U-Boot", "give the kernel that is in it".into())
-        }
-        _ if at(0, b"MZ") => ("an EFI program", "this machine has no EFI firmware".into()),
-        _ if at(0, b"#!") => ("a script", "give the kernel itself".into()),
-        _ if at(0x1fe, &[0x55, 0xaa]) => {
-            ("a boot sector", "set kernel_load_addr = 0x7c00 to run it in real mode".into())
-        }
-        _ => {
-            return "is of no known format (bzImage, ELF, multiboot); a flat binary needs a \
-                    kernel_load_addr, and is entered in real mode"
-                .into();
-        }
-    };
-    format!("is {looks_like}: {remedy}")
+/// Nothing is handed over.
+#[derive(Debug)]
+struct RealMode;
+
+impl HandOver for RealMode {
+    fn write(&self, _: &BootPlan, _: &AddrSpace, _: &FirmwareInfo) -> Result<VCpuSetup, Error> {
+        Ok(VCpuSetup::default())
+    }
 }

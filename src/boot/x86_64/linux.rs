@@ -8,7 +8,7 @@ use vm_memory::ByteValued;
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr},
     addrspace::AddrSpace,
-    boot::{BootPlan, Error, FirmwareInfo, MemKind, draft::Draft},
+    boot::{BootPlan, Error, FirmwareInfo, MemKind, draft::Draft, request::HandOver},
     hal::{DescriptorTable, EntryMode, VCpuSetup},
 };
 
@@ -59,26 +59,6 @@ impl Handover {
         Ok(Self { header, zero_page, cmdline: at.unwrap_or_default(), gdt, page_tables })
     }
 
-    pub fn write(
-        &self,
-        plan: &BootPlan,
-        mem: &AddrSpace,
-        firmware: &FirmwareInfo,
-    ) -> Result<VCpuSetup, Error> {
-        write_string(mem, self.cmdline, plan.cmdline.as_deref().unwrap_or_default())?;
-        mem.write(self.zero_page, self.boot_params(plan, firmware)?.as_slice())?;
-        tables::write_gdt(mem, self.gdt, self.page_tables.is_some())?;
-        let gdt = self.gdt;
-        let mode = match &self.page_tables {
-            Some(tables) => {
-                tables.write(mem)?;
-                EntryMode::Long64 { gdt, page_table: tables.root() }
-            }
-            None => EntryMode::Protected32 { gdt },
-        };
-        Ok(VCpuSetup { mode, gprs: vec![(RSI, self.zero_page.0)] })
-    }
-
     fn boot_params(&self, plan: &BootPlan, firmware: &FirmwareInfo) -> Result<boot_params, Error> {
         let mut params = boot_params::default();
         if self.header.is_empty() {
@@ -115,6 +95,28 @@ impl Handover {
         }
         params.e820_table = table;
         Ok(params)
+    }
+}
+
+impl HandOver for Handover {
+    fn write(
+        &self,
+        plan: &BootPlan,
+        mem: &AddrSpace,
+        firmware: &FirmwareInfo,
+    ) -> Result<VCpuSetup, Error> {
+        write_string(mem, self.cmdline, plan.cmdline.as_deref().unwrap_or_default())?;
+        mem.write(self.zero_page, self.boot_params(plan, firmware)?.as_slice())?;
+        tables::write_gdt(mem, self.gdt, self.page_tables.is_some())?;
+        let gdt = self.gdt;
+        let mode = match &self.page_tables {
+            Some(tables) => {
+                tables.write(mem)?;
+                EntryMode::Long64 { gdt, page_table: tables.root() }
+            }
+            None => EntryMode::Protected32 { gdt },
+        };
+        Ok(VCpuSetup { mode, gprs: vec![(RSI, self.zero_page.0)] })
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! The multiboot specification, version 0.6.96, chapter 3.
 
+use std::sync::Arc;
+
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr},
     addrspace::AddrSpace,
-    boot::{BootPlan, Error, Fault, FirmwareInfo, MemKind, draft::Draft},
+    boot::{BootPlan, Error, Fault, FirmwareInfo, MemKind, draft::Draft, request::HandOver},
     hal::{DescriptorTable, EntryMode, VCpuSetup},
 };
 
@@ -170,7 +172,8 @@ pub fn enter(
         entry,
         initrd,
         unpacked: None,
-        handover: super::Handover::Multiboot(handover),
+        dtb: None,
+        handover: Arc::new(handover),
     })
 }
 
@@ -207,31 +210,6 @@ impl Handover {
         Ok(Self { info, loader_name, cmdline, module_list, modules, memory_map, gdt })
     }
 
-    pub fn write(
-        &self,
-        plan: &BootPlan,
-        mem: &AddrSpace,
-        firmware: &FirmwareInfo,
-    ) -> Result<VCpuSetup, Error> {
-        let map = memory_map(firmware)?;
-        mem.write(self.info, &self.info(firmware, map.len()))?;
-        if !map.is_empty() {
-            mem.write(self.memory_map, &map)?;
-        }
-        write_string(mem, self.loader_name, LOADER_NAME)?;
-        if let (Some(at), Some(line)) = (self.cmdline, &plan.cmdline) {
-            write_string(mem, at, line)?;
-        }
-        modules::write_strings(&self.modules, mem)?;
-        let list: Vec<u8> = self.modules.iter().flat_map(module_entry).collect();
-        if !list.is_empty() {
-            mem.write(self.module_list, &list)?;
-        }
-        tables::write_gdt(mem, self.gdt, false)?;
-        let mode = EntryMode::Protected32 { gdt: self.gdt };
-        Ok(VCpuSetup { mode, gprs: vec![(RAX, BOOTED_MAGIC), (RBX, self.info.0)] })
-    }
-
     /// The information structure (3.3). Everything it points at is below 4 GiB.
     fn info(&self, firmware: &FirmwareInfo, map_len: usize) -> [u8; INFO_LEN] {
         let mut flags = HAS_MEM | HAS_MMAP | HAS_LOADER_NAME;
@@ -255,6 +233,33 @@ impl Handover {
         put(64, self.loader_name.0);
         put(0, flags.into());
         info
+    }
+}
+
+impl HandOver for Handover {
+    fn write(
+        &self,
+        plan: &BootPlan,
+        mem: &AddrSpace,
+        firmware: &FirmwareInfo,
+    ) -> Result<VCpuSetup, Error> {
+        let map = memory_map(firmware)?;
+        mem.write(self.info, &self.info(firmware, map.len()))?;
+        if !map.is_empty() {
+            mem.write(self.memory_map, &map)?;
+        }
+        write_string(mem, self.loader_name, LOADER_NAME)?;
+        if let (Some(at), Some(line)) = (self.cmdline, &plan.cmdline) {
+            write_string(mem, at, line)?;
+        }
+        modules::write_strings(&self.modules, mem)?;
+        let list: Vec<u8> = self.modules.iter().flat_map(module_entry).collect();
+        if !list.is_empty() {
+            mem.write(self.module_list, &list)?;
+        }
+        tables::write_gdt(mem, self.gdt, false)?;
+        let mode = EntryMode::Protected32 { gdt: self.gdt };
+        Ok(VCpuSetup { mode, gprs: vec![(RAX, BOOTED_MAGIC), (RBX, self.info.0)] })
     }
 }
 

@@ -8,7 +8,7 @@ use vm_memory::ByteValued;
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr},
     addrspace::AddrSpace,
-    boot::{BootPlan, Error, FirmwareInfo, Placed, draft::Draft},
+    boot::{BootPlan, Error, FirmwareInfo, Placed, draft::Draft, request::HandOver},
     hal::{DescriptorTable, EntryMode, VCpuSetup},
     vm::config::KernelConfig,
 };
@@ -57,8 +57,22 @@ impl Handover {
         let memory_map = draft.structure("memory map", map as u64, 8, window)?;
         Ok(Self { start_info, cmdline, module_list, modules, memory_map, gdt })
     }
+}
 
-    pub fn write(
+fn write_table<T: ByteValued>(
+    mem: &AddrSpace,
+    at: GuestPhysAddr,
+    rows: impl Iterator<Item = T>,
+) -> Result<(), Error> {
+    let bytes: Vec<u8> = rows.flat_map(|row| row.as_slice().to_vec()).collect();
+    match bytes.is_empty() {
+        true => Ok(()),
+        false => Ok(mem.write(at, &bytes)?),
+    }
+}
+
+impl HandOver for Handover {
+    fn write(
         &self,
         plan: &BootPlan,
         mem: &AddrSpace,
@@ -102,17 +116,5 @@ impl Handover {
         tables::write_gdt(mem, self.gdt, false)?;
         let mode = EntryMode::Protected32 { gdt: self.gdt };
         Ok(VCpuSetup { mode, gprs: vec![(RBX, self.start_info.0)] })
-    }
-}
-
-fn write_table<T: ByteValued>(
-    mem: &AddrSpace,
-    at: GuestPhysAddr,
-    rows: impl Iterator<Item = T>,
-) -> Result<(), Error> {
-    let bytes: Vec<u8> = rows.flat_map(|row| row.as_slice().to_vec()).collect();
-    match bytes.is_empty() {
-        true => Ok(()),
-        false => Ok(mem.write(at, &bytes)?),
     }
 }

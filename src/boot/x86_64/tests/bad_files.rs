@@ -146,7 +146,7 @@ fn what_is_no_kernel_is_named() {
     let mut boot_sector = vec![0; 512];
     put(&mut boot_sector, 0x1fe, &[0x55, 0xaa]);
     for (image, expect) in [
-        (&arm[..], "is a Linux kernel for aarch64"),
+        (&arm[..], "is an aarch64 Image: this guest is x86_64"),
         (b"070701000000", "is a cpio archive: is it the initrd"),
         (&[0x1f, 0x8b, 8, 0], "is compressed with gzip: unpack it"),
         (&boot_sector, "is a boot sector"),

@@ -28,7 +28,7 @@ fn elf_headers_are_checked_field_by_field() {
         (5, &[2], "EI_DATA: this is a big-endian image"),
         (5, &[7], "EI_DATA: 7 is no known byte order"),
         (16, &[1, 0], "e_type: 1 is neither"),
-        (18, &[183, 0], "e_machine: this is a 64-bit image for aarch64, not for x86_64"),
+        (18, &[183, 0], "e_machine: this is a 64-bit image for aarch64, which this guest is not"),
         (18, &[243, 0], "e_machine: this is a 64-bit image for RISC-V"),
         (18, &[0x34, 0x12], "e_machine: this is an image for machine 4660"),
         (32, max, "e_phoff: 168 bytes at offset 0xffffffffffffffff do not lie within the file"),

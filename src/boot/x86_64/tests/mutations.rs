@@ -3,45 +3,6 @@
 use super::good_images::multiboot_header;
 use crate::{boot::testing::*, vm::config::Unpack};
 
-/// xorshift64*: the same damage in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    /// A few bytes, words or lengths that are not what they were.
-    fn damage(&mut self, image: &[u8], headers: usize) -> Vec<u8> {
-        let mut image = image.to_vec();
-        for _ in 0..1 + self.below(4) {
-            // Headers are where decisions are made.
-            let limit = if self.below(4) > 0 { headers.min(image.len()) } else { image.len() };
-            let at = self.below(limit);
-            let extreme = [0, 1, 0x7fff_ffff, 0x8000_0000, u64::MAX, u64::MAX - 0xfff];
-            match self.below(4) {
-                0 => image[at] ^= 1 << self.below(8),
-                1 => image[at] = self.next() as u8,
-                2 => {
-                    let value = extreme[self.below(extreme.len())].to_le_bytes();
-                    let len = [2, 4, 8][self.below(3)].min(image.len() - at);
-                    put(&mut image, at, &value[..len]);
-                }
-                _ if self.below(8) == 0 => image.truncate(at.max(1)),
-                _ => image[at] = image[at].wrapping_add(1),
-            }
-        }
-        image
-    }
-}
-
 #[test]
 fn damaged_images_are_loaded_or_refused() {
     let code = [multiboot_header(3, &[]), vec![0x90; 64]].concat();
