@@ -4,8 +4,9 @@
 //! or not it has been enabled, for early code that just writes to the data register. The time that a
 //! character takes on a wire is not there either: whatever waits in the receive FIFO has timed out.
 //!
-//! A driver clears the receiver as it starts, and bytes that came before would be lost. So input
-//! waits outside until the guest listens: it has a receive interrupt unmasked, or it polls the flags.
+//! A driver drains the receiver as it starts, and bytes that came before would be lost. So input
+//! waits outside until the guest listens: it has a receive interrupt unmasked and the receiver
+//! enabled (Linux unmasks it for a moment before it enables and drains), or it polls the flags.
 
 use std::{
     io,
@@ -67,6 +68,8 @@ const LCR_H_FEN: u32 = 1 << 4;
 /// CR: the bits that there are; enabled are, after reset, receiver and transmitter.
 const CR_MASK: u32 = 0xff87;
 const CR_RESET: u32 = 0x0300;
+/// CR: UARTEN and RXE.
+const CR_RECEIVES: u32 = 1 << 0 | 1 << 9;
 /// CR: what is sent comes back as received.
 const CR_LBE: u32 = 1 << 7;
 const CR_DTR: u32 = 1 << 10;
@@ -123,6 +126,8 @@ struct State {
     fbrd: u32,
     lcr_h: u32,
     cr: u32,
+    /// The guest has never written CR, and may never do.
+    cr_untouched: bool,
     ifls: u32,
     imsc: u32,
     ris: u32,
@@ -142,6 +147,7 @@ impl State {
             fbrd: 0,
             lcr_h: 0,
             cr: CR_RESET,
+            cr_untouched: true,
             ifls: IFLS_RESET,
             imsc: 0,
             ris: 0,
@@ -155,7 +161,9 @@ impl State {
     }
 
     fn listens(&self) -> bool {
-        !self.loops() && (self.imsc & (INT_RX | INT_RT) != 0 || self.gate.polls())
+        let enabled = self.cr_untouched || self.cr & CR_RECEIVES == CR_RECEIVES;
+        let interrupt = self.imsc & (INT_RX | INT_RT) != 0 && enabled;
+        !self.loops() && (interrupt || self.gate.polls())
     }
 
     /// How many characters the receiver has room for.
@@ -257,7 +265,10 @@ impl State {
             IBRD => self.ibrd = value & 0xffff,
             FBRD => self.fbrd = value & 0x3f,
             LCR_H => self.set_line_control(value & 0xff),
-            CR => self.cr = value & CR_MASK,
+            CR => {
+                self.cr = value & CR_MASK;
+                self.cr_untouched = false;
+            }
             IFLS => self.ifls = value & 0x3f,
             IMSC => self.imsc = value & INT_ALL,
             ICR => self.ris &= !value,

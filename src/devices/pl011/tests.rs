@@ -18,7 +18,7 @@ impl Uart {
         Self { uart, out, irq }
     }
 
-    /// As Linux' driver starts it: reset, FIFO on, receiver drained, then its interrupts.
+    /// As Linux' driver starts it, on a port that is its console.
     fn started() -> Self {
         let uart = Self::new();
         uart.start();
@@ -26,14 +26,22 @@ impl Uart {
     }
 
     fn start(&self) {
-        self.w(ICR, 0x7ff & !INT_TX);
-        self.w(IMSC, 0);
+        // The console's settings.
+        self.w(CR, 0);
         self.w(LCR_H, 0x70);
-        self.w(IFLS, 0x12);
-        self.w(CR, 0x0301);
-        self.w(ICR, INT_RT | INT_RX);
-        assert_eq!(self.r(FR) & FR_RXFE, FR_RXFE, "there must be nothing to drain");
+        self.w(CR, 0x300);
+        // The port is opened: interrupts are cleared, unmasked, and masked again.
+        self.w(ICR, 0x7d0);
+        assert_eq!(self.r(IMSC), 0);
         self.w(IMSC, INT_RT | INT_RX);
+        self.w(IMSC, 0);
+        self.w(IFLS, 0x12);
+        self.w(CR, 0x301);
+        self.w(ICR, INT_RT | INT_RX);
+        assert!(!self.told() && self.uart.feed(b"x") == 0, "it would be drained");
+        assert_eq!(self.r(FR) & FR_RXFE, FR_RXFE);
+        self.w(IMSC, INT_RT | INT_RX);
+        self.told();
     }
 
     fn w(&self, register: u64, value: u32) {
@@ -125,13 +133,29 @@ fn registers_come_out_of_reset_and_keep_the_bits_that_there_are() {
 fn input_waits_until_the_driver_has_drained_the_receiver() {
     let uart = Uart::new();
     assert_eq!(uart.uart.feed(b"early"), 0);
-    uart.start();
+    for (register, value) in [(CR, 0), (CR, 0x300), (IMSC, INT_RT | INT_RX), (IMSC, 0), (CR, 0x301)]
+    {
+        uart.w(register, value);
+        assert!(!uart.told(), "{register:#x}={value:#x}");
+        assert_eq!(uart.uart.feed(b"early"), 0);
+    }
+    uart.w(LCR_H, LCR_H_FEN);
+    uart.w(IMSC, INT_RT | INT_RX);
     assert!(uart.told());
     assert_eq!(uart.uart.feed(b"early"), 5);
     assert!(uart.irq.high());
     assert_eq!((uart.r(MIS), uart.text(5)), (INT_RT, b"early".to_vec()));
     assert_eq!((uart.irq.high(), uart.r(FR) & FR_RXFE), (false, FR_RXFE));
     assert!(!uart.told()); // all was taken: nobody waits
+}
+
+#[test]
+fn a_guest_that_never_enables_the_receiver_may_listen() {
+    let uart = Uart::new();
+    uart.w(IMSC, INT_RX);
+    assert_eq!((uart.uart.feed(b"x"), uart.irq.high(), uart.text(1)), (1, true, b"x".to_vec()));
+    uart.w(CR, 0x101); // only to send
+    assert_eq!(uart.uart.feed(b"y"), 0);
 }
 
 #[test]
