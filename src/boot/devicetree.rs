@@ -94,9 +94,17 @@ fn recognise(
         }
         Found::Elf(Some(arch)) if arch == rules.arch => elf_kernel(rules, source, draft)?,
         found @ (Found::Zboot | Found::Compressed(_)) if !packed => {
-            let (inner, unpacked) = packed::unpack(request, found, ram)?;
-            let kernel = recognise(rules, request, &inner, ram, draft)?;
-            return Ok(Kernel { unpacked: Some(unpacked), ..kernel });
+            let (mut inner, mut unpacked) = packed::unpack(request, found, ram)?;
+            let mut kernel = recognise(rules, request, &inner, ram, draft);
+            if let (Err(error), Some(path), true) = (&kernel, &unpacked.cache, unpacked.cache_hit) {
+                log::warn!("{error}; it is unpacked again");
+                if let Some(cache) = request.cache {
+                    cache.remove(path);
+                }
+                (inner, unpacked) = packed::unpack(request, found, ram)?;
+                kernel = recognise(rules, request, &inner, ram, draft);
+            }
+            return Ok(Kernel { unpacked: Some(unpacked), ..kernel? });
         }
         found if request.config.image.load_addr.is_some() && found.arch().is_none() => {
             return flat(rules, request, draft);
@@ -226,8 +234,8 @@ fn place_dtb(
             Err(_) => draft.space.take_high(WHAT, size, DTB_ALIGN, (first, end)),
         },
     };
-    let gpa = gpa.map_err(|error| space_error(&request.source, error))?;
-    Ok(Placed { gpa: GuestPhysAddr(gpa), size })
+    let gpa = GuestPhysAddr(gpa.map_err(|error| space_error(&request.source, error))?);
+    Ok(Placed { gpa, size })
 }
 
 /// All that the boot processor is told: registers.
