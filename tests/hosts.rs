@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 
 /// The host without axvmm, which these commands do not need.
 fn host() -> Command {
-    let mut command = common::host();
+    let mut command = common::host("x86_64");
     command.env("AXVMM", "");
     command
 }
@@ -82,7 +82,7 @@ fn what_cannot_be_done_is_told() {
     tells(&["x86_64", "--with", "Cargo.toml:../up", "--", "true"], &["../up"]);
     tells(&["x86_64", "--timeout", "soon", "--", "true"], &["soon"]);
     let missing = "/no/such/axvmm";
-    run(common::host().env("AXVMM", missing).args(["--", "true"]))
+    run(common::host("x86_64").env("AXVMM", missing).args(["--", "true"]))
         .assert(125, "")
         .assert_tells(&[missing]);
 }

@@ -4,18 +4,19 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-Usage: tests/run.sh [--without NAME]…
+Usage: tests/run.sh [--only PART]… [--without PART]…
 
-Runs all tests: format and lints, unit tests, tiny guests on KVM, Linux guests in the emulated KVM hosts. Works on a
-machine that has cargo and, on Debian 12 or 13, apt (root or sudo); elsewhere it says which packages to install. A second
-run downloads nothing.
+Runs all tests. Works on a machine that has cargo and, on Debian 12 or 13, apt (root or sudo); elsewhere it says which
+packages to install. A second run downloads nothing.
 
-Where this machine has no KVM that axvmm can use, the tests that need one run in the emulated x86_64 host.
-
-Options:
-  --without lints   leave out the format check, the lints and the scripts' check
-  --without hosts   leave out the Linux guests in the emulated hosts
-  -h, --help
+Parts:
+  lints    format, lints for all architectures, the scripts
+  machine  unit tests, and tiny guests on this machine's KVM; where it has none that axvmm can use, the tests that need
+           one run in the emulated host of this machine's architecture
+  x86_64, aarch64, riscv64
+           in the emulated KVM hosts of this architecture: Linux guests, and but for this machine's own architecture the
+           unit tests and the tiny guests as well
+  hosts    these three
 
 Exit status: 0 when all passed.
 TEXT
@@ -26,32 +27,47 @@ TEXT
 # shellcheck source=hosts/lib/debian.sh
 . "$hosts_dir/lib/debian.sh"
 
-lints=yes hosts=yes
+own=$(uname -m)
+arches=(x86_64 aarch64 riscv64)
+parts=(lints machine "${arches[@]}")
+
+# choose VARIABLE NAME: adds the parts that NAME stands for.
+choose() {
+    local -n chosen=$1
+    case ${2:-} in
+        hosts) chosen+=("${arches[@]}") ;;
+        lints | machine | x86_64 | aarch64 | riscv64) chosen+=("$2") ;;
+        *) usage >&2 && exit "$failed" ;;
+    esac
+}
+
+only=() without=()
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage && exit ;;
-        --without)
-            case ${2:-} in
-                lints) lints=no ;;
-                hosts) hosts=no ;;
-                *) usage >&2 && exit "$failed" ;;
-            esac
-            shift 2
-            ;;
+        --only) choose only "${2:-}" ;;
+        --without) choose without "${2:-}" ;;
         *) usage >&2 && exit "$failed" ;;
     esac
+    shift 2
 done
+[ ${#only[@]} -eq 0 ] || parts=("${only[@]}")
+
+wanted() { [[ " ${parts[*]} " == *" $1 "* && " ${without[*]} " != *" $1 "* ]]; }
+
 cd "$repo"
 mkdir -p "$cache"
 
-# The test programs that drive /dev/kvm, beside the library's own tests.
+# The test programs that drive /dev/kvm, beside the library's own tests; those of other boards have none.
 kvm_tests=(kvm_loop boot_protocols guests ends console terminal run readme)
+# Those that bring up hosts themselves.
+host_tests=(linux hosts)
 
 step() { say "$* (after $SECONDS s)"; }
 
 install_tools() {
     local missing=() pair
-    for pair in gcc:cc binutils:as acpica-tools:iasl libc6-dev:; do
+    for pair in gcc:cc binutils:as acpica-tools:iasl device-tree-compiler:dtc libc6-dev:; do
         local package=${pair%%:*} command=${pair#*:}
         if [ -n "$command" ]; then
             command -v "$command" >/dev/null || missing+=("$package")
@@ -59,70 +75,91 @@ install_tools() {
             dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
         fi
     done
-    [ $lints = no ] || command -v shellcheck >/dev/null || missing+=(shellcheck)
+    ! wanted lints || command -v shellcheck >/dev/null || missing+=(shellcheck)
     [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
 }
 
 check_lints() {
+    local arch
     cargo fmt --check
     cargo clippy --quiet --all-targets -- -D warnings
+    for arch in "${arches[@]}"; do
+        [ "$arch" != "$own" ] || continue
+        load_arch "$arch"
+        cargo_for_host clippy --quiet --all-targets -- -D warnings
+    done
     # The scripts are those that begin as one; what they source is checked with them.
     find .ci benches resources tests -type f -print0 |
         xargs -0 awk 'FNR == 1 && /^#!.*sh$/ { print FILENAME }' | xargs shellcheck -x -P SCRIPTDIR
 }
 
-# Builds the test programs for the emulated host, and runs those that need KVM there.
+# run_in_host ARCH: builds the test programs for this architecture, and runs those that need KVM in its host.
 run_in_host() {
-    local program programs with
+    local program programs with=()
+    load_arch "$1"
+    resources/guests/build "$1"
     mapfile -t programs < <(
-        RUSTFLAGS=$static_flags cargo test --target x86_64-unknown-linux-gnu --no-run --lib "${kvm_tests[@]/#/--test=}" 2>&1 |
+        cargo_for_host test --profile hosts --no-run --lib "${kvm_tests[@]/#/--test=}" 2>&1 | tee /dev/stderr |
             sed -n 's/^ *Executable .*(\(.*\))$/\1/p'
     )
-    [ ${#programs[@]} -eq $((${#kvm_tests[@]} + 1)) ] || die "the test programs were not built"
-    for program in "${programs[@]}"; do
-        with=${program##*/}
-        tests/hosts/host x86_64 --with "$program" --with README.md -- "./$with" --test-threads=2
-    done
+    [ ${#programs[@]} -eq $((${#kvm_tests[@]} + 1)) ] || die "the test programs for $1 were not built"
+    for program in "${programs[@]}"; do with+=(--with "$program:tests/${program##*/}"); done
+    # shellcheck disable=SC2016 # for the shell in the host
+    AXVMM_PROFILE=hosts tests/hosts/host "$1" "${with[@]}" --with README.md --memory 2G -- sh -c '
+        for program in tests/*; do
+            echo "$program"
+            "./$program" --test-threads=2 || failed="$failed $program"
+        done
+        [ -z "$failed" ] || { echo "failed:$failed" && exit 1; }'
 }
 
 install_tools
 step "building"
-resources/guests/build x86_64
+resources/guests/build "$own"
 cargo build --quiet
-if [ $lints = yes ]; then
+for arch in "${arches[@]}"; do
+    ! wanted "$arch" || tests/hosts/setup "$arch"
+done
+if wanted lints; then
     step "format, lints, scripts"
+    for arch in "${arches[@]}"; do tests/hosts/setup "$arch" build; done
     check_lints
 fi
-if [ $hosts = yes ]; then
-    step "setting up the emulated hosts"
-    tests/hosts/setup x86_64
+if wanted machine; then
+    left_out=("${host_tests[@]}")
+    if cargo run --quiet -- doctor >/dev/null 2>&1; then
+        step "tests on this machine's KVM"
+    else
+        step "no KVM that can be used here: its tests run in the emulated $own host"
+        tests/hosts/setup "$own"
+        run_in_host "$own"
+        step "tests that need no KVM"
+        left_out+=("${kvm_tests[@]}")
+    fi
+    # Every test program by name, so that one that is left out is left out knowingly.
+    programs=()
+    for file in tests/*.rs; do
+        name=${file##*/} name=${name%.rs}
+        [[ " ${left_out[*]} " == *" $name "* ]] || programs+=(--test "$name")
+    done
+    if [[ " ${left_out[*]} " != *" kvm_loop "* ]]; then
+        programs+=(--lib)
+        cargo test --quiet --doc
+    fi
+    cargo test --no-fail-fast "${programs[@]}"
 fi
-
-left_out=()
-[ $hosts = yes ] || left_out+=(linux hosts)
-if cargo run --quiet -- doctor >/dev/null 2>&1; then
-    step "tests on this machine's KVM"
-    skip=("${left_out[@]}")
-else
-    step "no KVM that can be used here: its tests run in the emulated x86_64 host"
-    run_in_host
-    step "tests that need no KVM"
-    skip=("${left_out[@]}" "${kvm_tests[@]}")
-fi
-# Every test program by name, so that one that is left out is left out knowingly.
-programs=()
-for file in tests/*.rs; do
-    name=${file##*/} name=${name%.rs}
-    case " ${skip[*]} " in
-        *" $name "*) say "left out: $name" ;;
-        *) programs+=(--test "$name") ;;
-    esac
+linux=()
+for arch in "${arches[@]}"; do
+    wanted "$arch" || continue
+    # The modules of tests/linux.rs; riscv64 is also the beginning of the other host's name.
+    linux+=("$arch")
+    [ "$arch" != "$own" ] || continue
+    step "tests in the emulated $arch host"
+    run_in_host "$arch"
 done
-[[ " ${skip[*]} " == *" kvm_loop "* ]] || programs+=(--lib --doc)
-if [[ " ${programs[*]} " == *" --doc "* ]]; then
-    programs=("${programs[@]/--doc/}")
-    cargo test --quiet --doc
+if [ ${#linux[@]} -gt 0 ]; then
+    step "Linux guests in the emulated hosts"
+    ! wanted "$own" || cargo test --test hosts
+    cargo test --test linux -- "${linux[@]}"
 fi
-# shellcheck disable=SC2068 # an element emptied above must vanish
-cargo test --no-fail-fast ${programs[@]}
 step "all passed"

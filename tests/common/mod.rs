@@ -36,13 +36,14 @@ pub fn axvmm() -> Command {
     command
 }
 
-/// A tiny guest by its file name, e.g. `hello-x86_64.elf`; builds them all if need be.
+/// A tiny guest by its file name, e.g. `hello-x86_64.elf`; builds those of this architecture if need
+/// be.
 pub fn guest(file: &str) -> PathBuf {
     static BUILD: Once = Once::new();
     BUILD.call_once(|| {
         let script = root().join("resources/guests/build");
         if script.exists() {
-            let status = Command::new(script).arg("x86_64").status().expect("run the script");
+            let status = Command::new(script).arg(env::consts::ARCH).status().expect("run the script");
             assert!(status.success(), "resources/guests/build failed");
         }
     });
@@ -51,10 +52,11 @@ pub fn guest(file: &str) -> PathBuf {
     path
 }
 
-/// `tests/hosts/host x86_64`: a command in the emulated KVM host.
-pub fn host() -> Command {
+/// `tests/hosts/host NAME`: a command in an emulated KVM host, with an axvmm that checks more than
+/// its users' does.
+pub fn host(name: &str) -> Command {
     let mut command = Command::new(root().join("tests/hosts/host"));
-    command.arg("x86_64").current_dir(root()).stdin(Stdio::null());
+    command.arg(name).current_dir(root()).stdin(Stdio::null()).env("AXVMM_PROFILE", "hosts");
     command
 }
 

@@ -56,10 +56,10 @@ cargo_for_host() {
     (cd "$repo" && env "$variable=${!variable-$linker}" RUSTFLAGS="$static_flags" cargo "$@" --target "$rust_target")
 }
 
-# build_axvmm: builds the release binary for the architecture that is loaded, and sets `axvmm` to it.
+# build_axvmm: builds the binary for the architecture that is loaded, and sets `axvmm` to it.
 build_axvmm() {
-    local quiet=()
+    local quiet=() profile=${AXVMM_PROFILE:-release}
     [ -t 2 ] || quiet=(--quiet)
-    cargo_for_host build "${quiet[@]}" --release --bin axvmm >&2 || die "axvmm was not built"
-    axvmm=${CARGO_TARGET_DIR:-$repo/target}/$rust_target/release/axvmm
+    cargo_for_host build "${quiet[@]}" --profile "$profile" --bin axvmm >&2 || die "axvmm was not built"
+    axvmm=${CARGO_TARGET_DIR:-$repo/target}/$rust_target/$profile/axvmm
 }
