@@ -17,8 +17,6 @@ TEXT
 
 # shellcheck source=../tests/hosts/lib/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../tests/hosts/lib/common.sh"
-# shellcheck source=../tests/hosts/lib/debian.sh
-. "$hosts_dir/lib/debian.sh"
 
 case ${1:-} in
     '') ;;
@@ -27,23 +25,22 @@ case ${1:-} in
 esac
 cd "$repo"
 mkdir -p "$cache"
-[ "$(uname -m)" = x86_64 ] || die "guests run on x86_64 hosts only, so far"
 command -v cargo >/dev/null || die "please install Rust's cargo, 1.85 or newer"
-command -v cc >/dev/null || install_packages gcc libc6-dev
+load_arch "$(uname -m)"
+tests/hosts/setup "$isa" build guest
 
 say "building axvmm"
-load_arch x86_64
 build_axvmm
 export AXVMM=$axvmm
-tests/hosts/setup x86_64 guest
 
-guest=(run --config configs/debian-x86_64.toml)
+guest=(run --config "configs/debian-$isa.toml")
 if ! [ -t 0 ] || ! [ -t 1 ]; then
-    guest+=(--set 'kernel.cmdline=console=ttyS0 quiet loglevel=3 pci=off axvmm.run="echo Hello from a Linux guest of axvmm"')
+    cmdline=$(sed -n 's/^cmdline = "\(.*\)"$/\1/p' "${guest[2]}")
+    guest+=(--set "kernel.cmdline=$cmdline axvmm.run=\"echo Hello from a Linux guest of axvmm\"")
 fi
 if "$axvmm" doctor --json | grep -Eq '"linux": *true'; then
     say "the guest runs on this machine's own KVM"
     exec "$axvmm" "${guest[@]}"
 fi
 say "this machine's KVM cannot run Linux (axvmm doctor tells why): the guest runs in an emulated KVM host"
-exec tests/hosts/host x86_64 -- axvmm "${guest[@]}"
+exec tests/hosts/host "$isa" -- axvmm "${guest[@]}"

@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 pub use error::{Error, Excerpt, Problem};
 pub use keys::AxVMCrateConfig;
 pub use source::{At, Place};
-pub use template::{GuestArch, template};
+pub use template::template;
 
 use crate::vm::config::AxVMConfig;
 use node::{Entry, Node, Table, Value};

@@ -148,6 +148,15 @@ fn init_writes_a_file_that_check_takes() {
 }
 
 #[test]
+fn init_writes_for_another_architecture() {
+    for (arch, console) in [("x86_64", "ttyS0"), ("aarch64", "ttyAMA0"), ("riscv64", "ttyS0")] {
+        let ended = run(axvmm().args(["init", "--arch", arch, "-o", "-"]));
+        ended.assert(0, &format!("axvmm on {arch}:")).assert(0, &format!("console={console}\""));
+    }
+    run(axvmm().args(["init", "--arch", "vax"])).assert(35, "").assert_tells(&["vax", "riscv64"]);
+}
+
+#[test]
 fn init_names_the_kernel_as_seen_from_the_file() {
     let dir = directory();
     fs::create_dir(dir.path().join("sub")).unwrap();

@@ -148,8 +148,7 @@ impl Linux {
     }
 
     fn a_reboot_comes_up_again_in_the_same_process(&self) {
-        let run =
-            format!("{} --result-file result; echo \"ended: $?\"; cat result", self.debian());
+        let run = format!("{} --result-file result; echo \"ended: $?\"; cat result", self.debian());
         let mut running = self.in_host(&[], &run);
         wait_for_shell(&running, 1);
         running.type_in("reboot\n");

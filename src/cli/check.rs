@@ -72,7 +72,7 @@ fn plan(config: &AxVMConfig, arch: Option<Arch>) -> Result<Plan, Failure> {
 }
 
 /// The architecture of this name.
-fn arch(name: &str) -> Result<Arch, String> {
+pub fn arch(name: &str) -> Result<Arch, String> {
     Arch::from_name(name).ok_or_else(|| {
         let known = Arch::ALL.map(Arch::name).join(", ");
         format!("there are boards for {known}")

@@ -7,8 +7,12 @@ use std::{
 
 use clap::Args;
 
-use super::{Failure, atomic_file, check::print, log_output::tell};
-use crate::config::{GuestArch, template};
+use super::{
+    Failure, atomic_file,
+    check::{self, print},
+    log_output::tell,
+};
+use crate::{config::template, hal::Arch};
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
@@ -18,6 +22,9 @@ pub struct InitArgs {
     /// Its initial RAM disk
     #[arg(short, long)]
     initrd: Option<PathBuf>,
+    /// The guest's architecture, where it is not this host's
+    #[arg(long, value_parser = check::arch)]
+    arch: Option<Arch>,
     /// The file to write; - is stdout
     #[arg(short, long, value_name = "FILE", default_value = "guest.toml")]
     output: PathBuf,
@@ -28,7 +35,7 @@ pub struct InitArgs {
 
 /// Writes the file.
 pub fn init(args: &InitArgs) -> Result<u8, Failure> {
-    let arch = GuestArch::from_name(std::env::consts::ARCH).unwrap_or(GuestArch::X86_64);
+    let arch = args.arch.or(Arch::host()).unwrap_or(Arch::X86_64);
     let kernel = seen_from(&args.output, &args.kernel)?;
     let initrd = args.initrd.as_deref().map(|path| seen_from(&args.output, path)).transpose()?;
     let text = template(&kernel, initrd.as_deref(), arch);

@@ -1,55 +1,44 @@
 //! The text that `axvmm init` writes.
 
-use std::fmt;
+use crate::hal::Arch;
 
-/// The architecture of the guest that a template is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GuestArch {
-    X86_64,
-    Aarch64,
-    Riscv64,
+/// What a template says of an architecture's board.
+struct Board {
+    /// Linux's name for the serial console.
+    console: &'static str,
+    /// An address in RAM for an image whose format names none.
+    load_addr: u64,
+    /// The keys of `[kernel]` that not every board has, as comments.
+    kernel: &'static str,
+    /// Those of `[devices]`.
+    devices: &'static str,
 }
 
-impl GuestArch {
-    pub const ALL: [Self; 3] = [Self::X86_64, Self::Aarch64, Self::Riscv64];
-
-    /// The architecture of this name, as `std::env::consts::ARCH` and `uname -m` have it.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|arch| arch.to_string() == name)
-    }
-
-    /// Linux's name for the board's serial console.
-    fn console(self) -> &'static str {
-        match self {
-            Self::X86_64 | Self::Riscv64 => "ttyS0",
-            Self::Aarch64 => "ttyAMA0",
-        }
-    }
-}
-
-impl fmt::Display for GuestArch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::X86_64 => "x86_64",
-            Self::Aarch64 => "aarch64",
-            Self::Riscv64 => "riscv64",
-        })
+impl Board {
+    fn of(arch: Arch) -> Self {
+        let (console, load_addr) = match arch {
+            Arch::X86_64 => ("ttyS0", 0x20_0000),
+            Arch::Aarch64 => ("ttyAMA0", 0x4020_0000),
+            Arch::Riscv64 => ("ttyS0", 0x8020_0000),
+        };
+        let (kernel, devices) = match arch {
+            Arch::X86_64 => ("", DEBUG_EXIT),
+            Arch::Aarch64 | Arch::Riscv64 => (DEVICE_TREE, ""),
+        };
+        Self { console, load_addr, kernel, devices }
     }
 }
 
 /// A `guest.toml` for a kernel, and an initrd if there is one, with the other keys as comments.
 /// The paths are written as they are given: relative to the file.
-pub fn template(kernel: &str, ramdisk: Option<&str>, arch: GuestArch) -> String {
+pub fn template(kernel: &str, ramdisk: Option<&str>, arch: Arch) -> String {
     let kernel = quoted(kernel);
     let ramdisk = match ramdisk {
         Some(path) => format!("ramdisk_path = {}", quoted(path)),
         None => "#ramdisk_path = \"initrd.img\"".into(),
     };
-    let console = arch.console();
-    let debug_exit = match arch {
-        GuestArch::X86_64 => DEBUG_EXIT,
-        GuestArch::Aarch64 | GuestArch::Riscv64 => "",
-    };
+    let board = Board::of(arch);
+    let Board { console, load_addr, .. } = board;
     format!(
         r##"# A guest for axvmm on {arch}: `axvmm run --config` with this file's name runs it, `axvmm check`
 # shows what it becomes. Relative paths are relative to this file. A key that is not written, or is
@@ -73,17 +62,23 @@ kernel_path = {kernel}
 # Without this key the guest gets no command line at all.
 cmdline = "console={console}"
 # For an image whose format does not say so: where it goes, and where execution begins.
-#kernel_load_addr = 0x200000
-#entry_point = 0x200000
+#kernel_load_addr = {load_addr:#x}
+#entry_point = {load_addr:#x}
 # Who decompresses a compressed kernel: "auto" (the host from the second start on), "host" or "guest".
 #unpack = "auto"
-
+{}
 [devices]
-{debug_exit}# Devices beside those that the board always has: [name, address, length, interrupt, kind, [more]].
+{}# Devices beside those that the board always has: [name, address, length, interrupt, kind, [more]].
 #emu_devices = []
-"##
+"##,
+        board.kernel, board.devices
     )
 }
+
+const DEVICE_TREE: &str = "\
+# A device tree for the guest in place of the board's own.
+#dtb_path = \"guest.dtb\"
+";
 
 const DEBUG_EXIT: &str = "\
 # The ports of isa-debug-exit, where writing v ends axvmm with status 2v + 1; false for none.

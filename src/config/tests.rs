@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     addr::{GuestPhysAddr, MappingFlags, Port},
     devices::EmuDeviceType,
+    hal::Arch,
     vm::config::{MemoryConfig, Unpack},
 };
 

@@ -43,7 +43,8 @@ pub fn guest(file: &str) -> PathBuf {
     BUILD.call_once(|| {
         let script = root().join("resources/guests/build");
         if script.exists() {
-            let status = Command::new(script).arg(env::consts::ARCH).status().expect("run the script");
+            let status =
+                Command::new(script).arg(env::consts::ARCH).status().expect("run the script");
             assert!(status.success(), "resources/guests/build failed");
         }
     });

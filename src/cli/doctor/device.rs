@@ -21,7 +21,7 @@ pub struct Facts {
     pub node: bool,
     /// As `uname -m` has it.
     pub arch: &'static str,
-    /// x86: the module for this processor's virtualization, if it has one.
+    /// x86, riscv: the module for this processor's virtualization, if it has one.
     pub module: Option<&'static str>,
     /// This host is itself a virtual machine.
     pub in_vm: bool,
@@ -53,6 +53,9 @@ impl Facts {
 
 /// The module for the processor's virtualization, and whether a hypervisor shows itself.
 fn read_cpuinfo(text: &str) -> (Option<&'static str>, bool) {
+    if has_h_extension(text) {
+        return (Some("kvm"), false);
+    }
     let flags = text.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
     let has = |flag| flags.split_whitespace().any(|word| word == flag);
     let module = if has("vmx") {
@@ -63,6 +66,14 @@ fn read_cpuinfo(text: &str) -> (Option<&'static str>, bool) {
         None
     };
     (module, has("hypervisor"))
+}
+
+/// Whether a riscv processor has the hypervisor extension: an h among the single letters of its ISA
+/// string, which stand before the first underscore and after `rv64`.
+fn has_h_extension(cpuinfo: &str) -> bool {
+    let field = |line: &str| Some(line.strip_prefix("isa")?.split_once(": rv64")?.1.to_owned());
+    let isa = cpuinfo.lines().find_map(field).unwrap_or_default();
+    isa.split('_').next().is_some_and(|letters| letters.contains('h'))
 }
 
 /// There is no device file.
@@ -87,7 +98,7 @@ pub fn missing(device: &Path, facts: &Facts) -> Finding {
             format!("Make it: sudo mknod {DEVICE} c 10 232"),
         )
     } else if facts.arch != "x86_64" {
-        no_virtualization_elsewhere(facts.arch)
+        no_virtualization_elsewhere(facts)
     } else {
         no_virtualization_on_a_pc(facts)
     };
@@ -122,7 +133,14 @@ fn no_virtualization_on_a_pc(facts: &Facts) -> (String, String) {
     }
 }
 
-fn no_virtualization_elsewhere(arch: &str) -> (String, String) {
+fn no_virtualization_elsewhere(facts: &Facts) -> (String, String) {
+    let arch = facts.arch;
+    if let (Some(module), false) = (facts.module, facts.loaded) {
+        return (
+            "the processor has virtualization, but KVM's module is not loaded".to_owned(),
+            format!("Load it: sudo modprobe {module}"),
+        );
+    }
     let needed = match arch {
         "aarch64" => "a processor whose EL2 the firmware leaves to Linux",
         "riscv64" => "a processor with the hypervisor extension (H)",
@@ -247,6 +265,8 @@ mod tests {
         check(&missing(kvm, &node), "nothing behind it: the processor shows no", "firmware");
         check(&missing(kvm, &Facts { arch: "aarch64", ..facts() }), "aarch64", "EL2");
         check(&missing(kvm, &Facts { arch: "riscv64", ..facts() }), "riscv64", "hypervisor ext");
+        let riscv = Facts { arch: "riscv64", module: Some("kvm"), ..facts() };
+        check(&missing(kvm, &riscv), "not loaded", "modprobe kvm");
         check(&missing(Path::new("/dev/other"), &facts()), "/dev/other", "unset");
     }
 
@@ -276,5 +296,9 @@ mod tests {
         assert_eq!(read_cpuinfo("flags\t\t: fpu vmx vmx_extra\n"), (Some("kvm_intel"), false));
         assert_eq!(read_cpuinfo("flags : vmxx\n"), (None, false));
         assert_eq!(read_cpuinfo(""), (None, false));
+        let riscv =
+            "processor\t: 0\nhart\t\t: 1\nisa\t\t: rv64imafdch_zicbom_zihpm\nmmu\t\t: sv57\n";
+        assert_eq!(read_cpuinfo(riscv), (Some("kvm"), false));
+        assert_eq!(read_cpuinfo("isa\t\t: rv64imafdc_zihpm\nmmu\t\t: sv57\n"), (None, false));
     }
 }
