@@ -64,6 +64,7 @@ tests! { aarch64, AARCH64:
     it_boots_without_a_command_line
     a_terminal_reaches_through_the_host_to_the_guests_shell
     doctor_says_that_this_kvm_can_run_it
+    u_boot_runs_as_on_the_board_it_is_built_for
 }
 
 tests! { riscv64, RISCV64:
@@ -73,6 +74,7 @@ tests! { riscv64, RISCV64:
     it_boots_without_a_command_line
     a_terminal_reaches_through_the_host_to_the_guests_shell
     doctor_says_that_this_kvm_can_run_it
+    u_boot_runs_as_on_the_board_it_is_built_for
 }
 
 tests! { riscv64_aia, RISCV64_AIA:
@@ -145,6 +147,34 @@ impl Linux {
         let statuses: Vec<i32> =
             statuses.map(|rest| rest.lines().next().unwrap().trim().parse().unwrap()).collect();
         assert_eq!(statuses, guests.map(|guest| guest.3), "{ended:#?}");
+    }
+
+    /// Built for QEMU's `virt` board, and given nothing but memory; where it is a flat binary, an
+    /// address. It finds the board in the device tree: memory, console, a way to power off.
+    fn u_boot_runs_as_on_the_board_it_is_built_for(&self) {
+        let arch = self.arch;
+        let address = if arch == "aarch64" { "kernel_load_addr = 0x4020_0000" } else { "" };
+        let run = format!(
+            "cat >u-boot.toml <<END
+[base]
+memory = \"256M\"
+[kernel]
+kernel_path = \"configs/guests/u-boot-{arch}\"
+{address}
+END
+axvmm run --config u-boot.toml"
+        );
+        let mut running = self.in_host(&[], &run);
+        running.wait_for("DRAM:  256 MiB");
+        running.wait_for("Hit any key to stop autoboot");
+        running.type_in("\n");
+        running.wait_for("=> ");
+        running.type_in(
+            "echo answer $ncpu${fdtcontroladdr}; fdt addr $fdtcontroladdr; fdt print /chosen\n",
+        );
+        running.wait_for("stdout-path");
+        running.type_in("poweroff\n");
+        running.finish().assert(0, "");
     }
 
     fn a_reboot_comes_up_again_in_the_same_process(&self) {

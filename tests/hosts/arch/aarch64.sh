@@ -15,6 +15,8 @@ host_modules=(virtio-console)
 # Debian builds no driver for pvpanic here.
 guest_modules=()
 guest_programs=(report-panic.c)
+# Position independent.
+u_boot=qemu_arm64/u-boot.bin
 
 rust_target=aarch64-unknown-linux-gnu
 

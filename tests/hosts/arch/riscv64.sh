@@ -14,6 +14,8 @@ host_modules=(virtio-console kvm)
 # Debian builds no driver for pvpanic here.
 guest_modules=()
 guest_programs=(report-panic.c)
+# Built to be started by an SBI, at the address in it.
+u_boot=qemu-riscv64_smode/uboot.elf
 
 rust_target=riscv64gc-unknown-linux-gnu
 

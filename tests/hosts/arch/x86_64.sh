@@ -16,6 +16,7 @@ host_modules=(kvm-amd)
 # pvpanic-mmio also serves the ACPI device (QEMU0001) with an I/O port.
 guest_modules=(pvpanic-mmio)
 guest_programs=()
+u_boot=
 
 # axvmm for this host: static, so that it runs beside nothing but busybox.
 rust_target=x86_64-unknown-linux-gnu

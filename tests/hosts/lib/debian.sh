@@ -87,6 +87,21 @@ install_packages() {
         apt-get "${apt_options[@]}" install "${release[@]}" -y --no-install-recommends "$@"
 }
 
+# fetch_firmware DIR: unpacks U-Boot for QEMU's boards, one package for all architectures, into DIR, all or nothing.
+# Under `set -e`, with a directory `work` to do it in.
+fetch_firmware() {
+    local dir=$1 apt_options
+    is_debian || die "U-Boot comes from Debian's archive: run this on Debian once, and copy $dir from there"
+    say "downloading U-Boot"
+    apt_root firmware amd64
+    write_sources "$cache/apt/firmware/sources.list" "$kernel_suite"
+    logged apt-get "${apt_options[@]}" update
+    (cd "$work" && logged apt-get "${apt_options[@]}" download u-boot-qemu)
+    dpkg -x "$work"/u-boot-qemu_*.deb "$work/firmware"
+    mkdir -p "${dir%/*}"
+    mv -T "$work/firmware" "$dir"
+}
+
 # fetch_debian DIR: unpacks this architecture's kernel and busybox into DIR, all or nothing.
 # Under `set -e`, with a directory `work` to do it in.
 fetch_debian() {
