@@ -33,6 +33,8 @@ macro_rules! snippet {
         global_asm!(
             ".pushsection .rodata.axvmm_probe, \"a\"",
             ".option push",
+            // Whether the compiler hands the target's extensions on depends on how it is called.
+            ".option arch, rv64gc",
             ".option norvc",
             ".option norelax",
             ".balign 4",
