@@ -55,6 +55,7 @@ fn measure(path: PathBuf, unpack: Unpack) -> Result<(), Box<dyn Error>> {
         ramdisk: None,
         bios: None,
         dtb: None,
+        dtb_patch: vec![],
         modules: Vec::new(),
         unpack,
     };

@@ -1,14 +1,20 @@
 //! The board: first a [`Plan`] (memory map, devices, boot, firmware tables: a plain value that needs
 //! no hardware), then a [`Machine`], as many times as the guest resets.
 //!
-//! Each architecture is a file that answers the same questions ([`board::Board`]). Plans can be made
-//! for any of them on any host.
+//! Each architecture is a file that answers the same questions (`board::Board`). Plans can be made for
+//! any of them on any host.
 
+mod aarch64;
 mod board;
+mod describe;
+mod device_tree;
 mod error;
+mod fdt;
 mod make;
 mod memory;
 mod plan;
+mod requests;
+mod riscv64;
 mod x86_64;
 
 use std::{fmt, sync::Arc};
@@ -19,19 +25,54 @@ pub use plan::{DevicePlan, FirmwareTable, Model, Plan, RamArea, Window};
 use crate::{
     addrspace::AddrSpace,
     devices::{
+        clock::AlarmClock,
         console::{ConsoleIn, ConsoleOut},
         i8042::I8042,
+        pl061::Pl061,
     },
-    hal::{AxVMHal, IrqSink, MemorySlots},
+    hal::{AxVMHal, MemorySlots},
     vm::{AxVM, AxVMParts, AxVMRef},
 };
+
+/// The line of a GPIO controller that boards have their power button on.
+const POWER_BUTTON_LINE: u8 = 3;
 
 /// What the host keeps of a board's devices, to act on the guest.
 pub struct Handles {
     /// Input for the guest's console.
     pub serial: Arc<dyn ConsoleIn>,
-    /// The keyboard, on boards that have one.
-    pub keyboard: Option<Arc<I8042>>,
+    /// How a user asks the guest to end.
+    pub button: Option<Button>,
+    /// Clocks with an alarm: whoever waits for events wakes them.
+    pub alarms: Vec<Arc<dyn AlarmClock>>,
+}
+
+/// What a board has for a user to press, so that the guest ends or restarts in good order.
+#[derive(Clone)]
+pub enum Button {
+    /// Ctrl-Alt-Del on a keyboard.
+    CtrlAltDel(Arc<I8042>),
+    /// A power button on a line of a GPIO controller.
+    Power(Arc<Pl061>, u8),
+}
+
+impl Button {
+    /// Presses it; `false`: the guest does not look at it (yet).
+    pub fn press(&self) -> bool {
+        match self {
+            Self::CtrlAltDel(keyboard) => keyboard.send_ctrl_alt_del(),
+            Self::Power(gpio, line) => gpio.press(*line),
+        }
+    }
+}
+
+impl fmt::Display for Button {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CtrlAltDel(_) => "Ctrl-Alt-Del",
+            Self::Power(..) => "the power button",
+        })
+    }
 }
 
 /// A VM with its board, loaded and ready to run.
@@ -51,11 +92,10 @@ impl<H: AxVMHal> Machine<H> {
             address_space.map_alloc(area.gpa, area.size, area.flags, true)?;
         }
         for table in &plan.tables {
-            address_space.write(table.gpa, table.bytes())?;
+            address_space.write(table.gpa, &table.with_seeds().map_err(Error::Entropy)?)?;
         }
         let start = plan.boot.load(&address_space, &plan.firmware)?;
-        let lines: Arc<dyn IrqSink> = hal.clone();
-        let (devices, handles) = make::make_devices(plan, lines, console)?;
+        let (devices, handles) = make::make_devices(plan, &hal, console)?;
         for ports in &plan.late_writes {
             // On a host that cannot, each write is an exit of its own.
             let _ = hal.coalesce_port_writes(*ports)?;
@@ -71,11 +111,6 @@ impl<H: AxVMHal> Machine<H> {
             setup: start.setup,
         })?;
         Ok(Self { vm, handles })
-    }
-
-    /// Presses Ctrl-Alt-Del on the guest's keyboard; `false` if it has none or does not read it.
-    pub fn send_ctrl_alt_del(&self) -> bool {
-        self.handles.keyboard.as_ref().is_some_and(|keyboard| keyboard.send_ctrl_alt_del())
     }
 }
 

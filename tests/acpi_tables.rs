@@ -30,6 +30,7 @@ fn plan(cpus: usize, dir: &Path) -> Plan {
             ramdisk: None,
             bios: None,
             dtb: None,
+            dtb_patch: vec![],
             modules: vec![],
             unpack: Unpack::default(),
         },

@@ -47,6 +47,7 @@ fn config(kernel: PathBuf) -> AxVMConfig {
             ramdisk: None,
             bios: None,
             dtb: None,
+            dtb_patch: vec![],
             modules: vec![],
             unpack: Unpack::default(),
         },

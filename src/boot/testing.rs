@@ -99,6 +99,7 @@ impl Bench {
             ramdisk: None,
             bios: None,
             dtb: None,
+            dtb_patch: vec![],
             modules: vec![],
             unpack: Unpack::Auto,
         };

@@ -12,7 +12,10 @@ use super::{
     source::At,
     values::{Integer, Size},
 };
-use crate::{devices::EmuDeviceType, vm::config::Unpack};
+use crate::{
+    devices::EmuDeviceType,
+    vm::config::{DtbPatch, Unpack},
+};
 
 /// The most vCPUs that a VM can be asked for.
 pub const MAX_CPUS: u64 = 512;
@@ -68,6 +71,9 @@ table! {
         dtb_path: PathBuf,
         /// Where the device tree goes.
         dtb_load_addr: Integer,
+        /// *axvmm:* what of the guest is put into that device tree. Default: nothing, the guest
+        /// gets it as it is.
+        dtb_patch: Vec<At<DtbPatchWord>>,
         /// An initial RAM disk (initrd).
         ramdisk_path: PathBuf,
         /// Where the RAM disk goes. Default: the loader chooses.
@@ -202,6 +208,31 @@ words! {
         Host = "host",
         /// The guest, by the image's own code.
         Guest = "guest",
+    }
+}
+
+words! {
+    /// What of the guest is put into a device tree.
+    pub enum DtbPatchWord {
+        /// Its memory.
+        Memory = "memory",
+        /// Its vCPUs.
+        Cpus = "cpus",
+        /// Its command line, and random seeds.
+        Chosen = "chosen",
+        /// Where its initrd is.
+        Initrd = "initrd",
+    }
+}
+
+impl From<DtbPatchWord> for DtbPatch {
+    fn from(word: DtbPatchWord) -> Self {
+        match word {
+            DtbPatchWord::Memory => Self::Memory,
+            DtbPatchWord::Cpus => Self::Cpus,
+            DtbPatchWord::Chosen => Self::Chosen,
+            DtbPatchWord::Initrd => Self::Initrd,
+        }
     }
 }
 

@@ -76,8 +76,10 @@ cmdline = "console={console}"
 }
 
 const DEVICE_TREE: &str = "\
-# A device tree for the guest in place of the board's own.
+# A device tree for the guest in place of the board's own, and what of the guest is put into it:
+# \"memory\", \"cpus\", \"chosen\" (command line, seeds) and \"initrd\".
 #dtb_path = \"guest.dtb\"
+#dtb_patch = [\"chosen\", \"initrd\"]
 ";
 
 const DEBUG_EXIT: &str = "\

@@ -15,8 +15,11 @@ use std::{
 use vm_memory::GuestMemoryBackend;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::console::{ConsoleIn, ConsoleOut, InputGate, tell_host};
-use crate::{addr::GuestPhysAddr, addrspace::AddrSpace};
+use super::{
+    HypercallOps,
+    console::{ConsoleIn, ConsoleOut, InputGate, tell_host},
+};
+use crate::{addr::GuestPhysAddr, addrspace::AddrSpace, hal::HypercallResult};
 
 /// Extensions: console putchar and getchar, each an extension of its own, and "DBCN".
 pub const LEGACY_PUTCHAR: u64 = 0x01;
@@ -178,6 +181,17 @@ impl ConsoleIn for SbiConsole {
     /// The UART's, for both.
     fn notify(&self) -> &EventFd {
         self.uart.notify()
+    }
+}
+
+impl HypercallOps for SbiConsole {
+    /// All calls that the host kernel hands out: of those, others than a console's are not supported.
+    fn call(&self, mem: &AddrSpace, nr: u64, args: [u64; 6]) -> Option<HypercallResult> {
+        let (eid, fid) = (nr & u64::from(u32::MAX), nr >> 32);
+        let SbiRet { error, value } = Self::call(self, mem, eid, fid, args);
+        // Legacy calls answer in a0 alone.
+        let second = (!matches!(eid, LEGACY_PUTCHAR | LEGACY_GETCHAR)).then_some(value as u64);
+        Some(HypercallResult { value: error as u64, second })
     }
 }
 

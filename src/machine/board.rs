@@ -1,13 +1,15 @@
 //! What the boards of the architectures have in common: the questions that a plan asks of one.
 
 use super::{
-    Error,
-    plan::{DevicePlan, Firmware, RamArea},
-    x86_64::Pc,
+    Error, aarch64,
+    fdt::Tree,
+    plan::{DevicePlan, Firmware, Model, RamArea},
+    riscv64, x86_64,
 };
 use crate::{
     addr::{GuestPhysAddrRange, PortRange},
-    hal::{Arch, InterruptController, Platform},
+    boot::Placed,
+    hal::{InterruptController, Platform},
     vm::config::{CpuConfig, DevicesConfig, MemoryConfig},
 };
 
@@ -19,7 +21,7 @@ pub trait Board {
     fn ram(&self, asked: &MemoryConfig) -> Result<Vec<RamArea>, Error>;
 
     /// The vCPUs with the architectural ids that they will have.
-    fn cpus(&self, asked: &CpuConfig, notes: &mut Vec<String>) -> Result<CpuConfig, Error>;
+    fn cpus(&self, asked: &CpuConfig, notes: &mut Vec<String>) -> CpuConfig;
 
     /// What stands on the buses of a machine with so many vCPUs.
     fn hardware(
@@ -29,14 +31,15 @@ pub trait Board {
         notes: &mut Vec<String>,
     ) -> Result<Hardware, Error>;
 
-    /// What the kernel is told about the machine.
-    fn firmware(
-        &self,
-        cpus: usize,
-        ram: &[GuestPhysAddrRange],
-        hardware: &Hardware,
-        notes: &mut Vec<String>,
-    ) -> Result<Firmware, Error>;
+    /// The memory map that a kernel is told, and tables in memory, on boards that have such.
+    fn firmware(&self, _told: &Told<'_>, _notes: &mut Vec<String>) -> Result<Firmware, Error> {
+        Ok(Firmware::default())
+    }
+
+    /// What a kernel is told by, on boards that are described by a device tree.
+    fn device_tree(&self, _told: &Told<'_>) -> Option<Tree> {
+        None
+    }
 }
 
 /// What stands on a board beside vCPUs and RAM.
@@ -48,11 +51,28 @@ pub struct Hardware {
     pub late_writes: Vec<PortRange>,
 }
 
+impl Hardware {
+    /// The device of this model, if the board has one: the first of several.
+    pub fn device(&self, model: Model) -> Option<&DevicePlan> {
+        self.devices.iter().find(|device| device.model == model)
+    }
+}
+
+/// All that a kernel may be told of.
+pub struct Told<'a> {
+    pub cpus: &'a CpuConfig,
+    pub ram: &'a [GuestPhysAddrRange],
+    pub hardware: &'a Hardware,
+    pub cmdline: Option<&'a str>,
+    /// Where the initrd's bytes are.
+    pub initrd: Option<Placed>,
+}
+
 /// The board of a host like this.
-pub fn of(platform: &Platform) -> Result<Box<dyn Board + '_>, Error> {
+pub fn of(platform: &Platform) -> Box<dyn Board + '_> {
     match platform {
-        Platform::X86_64 => Ok(Box::new(Pc)),
-        Platform::Aarch64(_) => Err(Error::NoBoard { arch: Arch::Aarch64 }),
-        Platform::Riscv64(_) => Err(Error::NoBoard { arch: Arch::Riscv64 }),
+        Platform::X86_64 => Box::new(x86_64::Pc),
+        Platform::Aarch64(host) => Box::new(aarch64::Virt(host)),
+        Platform::Riscv64(host) => Box::new(riscv64::Virt(host)),
     }
 }

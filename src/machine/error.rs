@@ -1,13 +1,16 @@
 //! What is wrong with a machine, and who has to act.
 
-use std::io;
+use std::{io, path::PathBuf};
 
-use super::plan::{Model, Window};
+use super::{
+    device_tree::OwnTreeError,
+    plan::{Model, Window},
+};
 use crate::{
     addr::GuestPhysAddr,
     addrspace, boot,
     devices::BusError,
-    hal::{Arch, HalError, HalErrorKind},
+    hal::{HalError, HalErrorKind},
     vm,
 };
 
@@ -25,6 +28,13 @@ pub enum Error {
     MemoryRegion { gpa: GuestPhysAddr, size: u64 },
     #[error("The guest has no memory: give it memory = \"512M\", or memory_regions")]
     NoMemory,
+    #[error(
+        "The memory at {gpa} of {size:#x} bytes ends above the {bits} bits that guest-physical \
+         addresses have on this host: give the guest less, or lower"
+    )]
+    MemoryTooHigh { gpa: GuestPhysAddr, size: u64, bits: u8 },
+    #[error("{cpus} vCPUs are more than {controller} can serve: set cpu_num to {max} or less")]
+    TooManyCpus { cpus: usize, max: usize, controller: &'static str },
     #[error("The guest has no vCPU: cpu_num must be 1 or more")]
     NoCpu,
     #[error(transparent)]
@@ -35,12 +45,20 @@ pub enum Error {
     TablesTooLarge { cpus: usize, size: u64, room: u64 },
     #[error("The plan has no {model}, without which this board cannot be built")]
     NoDevice { model: Model },
-    #[error("There is no board for {arch} guests yet")]
-    NoBoard { arch: Arch },
     #[error("{name}: a device of this kind ({model}) cannot be made at {window}")]
     Misplaced { name: String, model: Model, window: Window },
-    #[error("This host cannot give a device its eventfd: {0}")]
+    #[error("This host cannot give a device its file descriptor: {0}")]
     EventFd(io::Error),
+    #[error("This host gives no random bytes for the device tree: {0}")]
+    Entropy(io::Error),
+    #[error("The device tree cannot be written: {0}")]
+    DeviceTree(#[from] vm_fdt::Error),
+    #[error("Device tree {path:?} cannot be used: {problem}")]
+    OwnDeviceTree { path: PathBuf, problem: OwnTreeError },
+    #[error("The kernel's loader has left no place for the device tree")]
+    NoPlaceForDeviceTree,
+    #[error("The device tree has {size} bytes, and there is room for {room}")]
+    DeviceTreeTooLarge { size: u64, room: u64 },
     #[error(transparent)]
     Boot(#[from] boot::Error),
     #[error(transparent)]
@@ -74,7 +92,9 @@ impl Error {
                 HalErrorKind::HostCannot => Blame::Host,
                 HalErrorKind::Failed => Blame::Failure,
             },
-            Self::EventFd(_) | Self::Memory(addrspace::Error::NoMemory { .. }) => Blame::Host,
+            Self::EventFd(_)
+            | Self::Entropy(_)
+            | Self::Memory(addrspace::Error::NoMemory { .. }) => Blame::Host,
             Self::Vm(vm::Error::Affinity { .. } | vm::Error::Overlap(_)) => Blame::Configuration,
             Self::Vm(_) | Self::Memory(_) => Blame::Failure,
             _ => Blame::Configuration,

@@ -6,52 +6,83 @@ use std::{
 };
 
 use super::{
-    Error, Handles,
+    Button, Error, Handles, POWER_BUTTON_LINE,
     plan::{DevicePlan, Model, Plan, RamArea, Window},
 };
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddrRange, PortRange},
     devices::{
-        AxVmDevices, BaseMmioDeviceOps, BasePortDeviceOps, IrqLine,
+        AxVmDevices, BaseMmioDeviceOps, BasePortDeviceOps, BaseSysRegDeviceOps, IrqLine,
         acpi_power::{Pm1Control, SleepRegisters},
+        clock::{AlarmClock, host_clock},
         cmos::{Cmos, MemorySizes},
         console::{ConsoleIn, ConsoleOut},
         debug_console::DebugConsole,
         debug_exit::DebugExit,
+        goldfish_rtc::GoldfishRtc,
         i8042::I8042,
+        pl011::Pl011,
+        pl031::Pl031,
+        pl061::Pl061,
+        plic::Plic,
         post::PostCode,
         pvpanic::Pvpanic,
         reset_control::ResetControl,
+        sbi_console::SbiConsole,
+        seed::Seed,
         serial::Serial,
+        sifive_test::SifiveTest,
     },
-    hal::IrqSink,
+    hal::{Arch, AxVMHal, ExternalIrq, IrqSink},
 };
 
 /// Makes all devices of the plan but those that the host kernel emulates.
-pub fn make_devices(
+pub fn make_devices<H: AxVMHal>(
     plan: &Plan,
-    lines: Arc<dyn IrqSink>,
+    hal: &Arc<H>,
     console: Arc<dyn ConsoleOut>,
 ) -> Result<(AxVmDevices, Handles), Error> {
-    let mut maker = Maker { plan, lines, console, serial: None, keyboard: None };
+    let plic =
+        plan.device(Model::Plic).map(|device| plic(plan, device, hal.clone())).transpose()?;
+    let lines: Arc<dyn IrqSink> = match &plic {
+        Some(plic) => plic.clone(),
+        None => hal.clone(),
+    };
+    let mut maker =
+        Maker { plan, plic, lines, console, serial: None, button: None, alarms: Vec::new() };
     let mut devices = AxVmDevices::new();
     for device in plan.devices.iter().filter(|device| device.model != Model::HostKernel) {
         match device.window {
             Window::Port(ports) => devices.add_port_dev(maker.at_ports(device, ports)?)?,
             Window::Mmio(range) => devices.add_mmio_dev(maker.in_memory(device, range)?)?,
+            Window::SysReg(_) => devices.add_sys_reg_dev(system_register(device)?)?,
         }
     }
-    let serial = maker.serial.ok_or(Error::NoDevice { model: Model::Uart16550 })?;
-    Ok((devices, Handles { serial, keyboard: maker.keyboard }))
+    let mut serial = maker.serial.ok_or(Error::NoDevice { model: Model::Uart16550 })?;
+    if plan.arch == Arch::Riscv64 {
+        // Its firmware has a console as well, which is no device of the board's.
+        let console = Arc::new(SbiConsole::new(maker.console, serial));
+        devices.add_hypercalls(console.clone());
+        serial = console;
+    }
+    Ok((devices, Handles { serial, button: maker.button, alarms: maker.alarms }))
+}
+
+/// The interrupt controller of a board whose host kernel has none.
+fn plic(plan: &Plan, device: &DevicePlan, harts: Arc<dyn ExternalIrq>) -> Result<Arc<Plic>, Error> {
+    let range = device.window.mmio().ok_or_else(|| misplaced(device))?;
+    Ok(Arc::new(Plic::new(range, harts, plan.cpus.num)))
 }
 
 struct Maker<'a> {
     plan: &'a Plan,
+    plic: Option<Arc<Plic>>,
     lines: Arc<dyn IrqSink>,
     console: Arc<dyn ConsoleOut>,
     /// What the host's input goes to: the first that is made.
     serial: Option<Arc<dyn ConsoleIn>>,
-    keyboard: Option<Arc<I8042>>,
+    button: Option<Button>,
+    alarms: Vec<Arc<dyn AlarmClock>>,
 }
 
 impl Maker<'_> {
@@ -73,7 +104,7 @@ impl Maker<'_> {
             Model::DebugConsole => Arc::new(DebugConsole::new(first, self.console.clone())),
             Model::PostCode => Arc::new(PostCode::new(first)),
             Model::DebugExit => Arc::new(DebugExit::new(ports)),
-            Model::HostKernel => return Err(misplaced(device)),
+            _ => return Err(misplaced(device)),
         })
     }
 
@@ -82,37 +113,80 @@ impl Maker<'_> {
         device: &DevicePlan,
         range: GuestPhysAddrRange,
     ) -> Result<Arc<dyn BaseMmioDeviceOps>, Error> {
+        let line = self.line(device);
         Ok(match device.model {
             Model::Uart16550 => self.serial(device, range)?,
+            Model::Pl011 => {
+                let console = self.console.clone();
+                let uart = Pl011::new(device.name.clone(), range, line, console);
+                self.console_of(uart.map_err(Error::EventFd)?)
+            }
+            Model::Pl031 => {
+                self.alarm_of(Pl031::new(range, line, host_clock()).map_err(Error::EventFd)?)
+            }
+            Model::GoldfishRtc => {
+                self.alarm_of(GoldfishRtc::new(range, line, host_clock()).map_err(Error::EventFd)?)
+            }
+            Model::Pl061 => {
+                let gpio = Arc::new(Pl061::new(range, line));
+                self.button = Some(Button::Power(gpio.clone(), POWER_BUTTON_LINE));
+                gpio
+            }
             Model::Pvpanic => Arc::new(Pvpanic::new(range)),
+            Model::SifiveTest => Arc::new(SifiveTest::new(range)),
+            Model::Plic => self.plic.clone().ok_or_else(|| misplaced(device))?,
             _ => return Err(misplaced(device)),
         })
     }
 
-    /// A 16550, which the host's input goes to if it is the first.
+    /// A 16550.
     fn serial<R: DeviceAddrRange>(
         &mut self,
         device: &DevicePlan,
         range: R,
     ) -> Result<Arc<Serial<R>>, Error> {
-        let line = self.line(Some(device));
-        let serial = Serial::new(device.name.clone(), range, line, self.console.clone());
-        let serial = Arc::new(serial.map_err(Error::EventFd)?);
-        self.serial.get_or_insert(serial.clone());
-        Ok(serial)
+        let (line, console) = (self.line(device), self.console.clone());
+        let serial = Serial::new(device.name.clone(), range, line, console);
+        Ok(self.console_of(serial.map_err(Error::EventFd)?))
+    }
+
+    /// Gives the host's input to a device, if it is the first that takes it.
+    fn console_of<C: ConsoleIn + 'static>(&mut self, device: C) -> Arc<C> {
+        let device = Arc::new(device);
+        self.serial.get_or_insert(device.clone());
+        device
+    }
+
+    fn alarm_of<C: AlarmClock + 'static>(&mut self, device: C) -> Arc<C> {
+        let device = Arc::new(device);
+        self.alarms.push(device.clone());
+        device
     }
 
     /// The keyboard controller, whose two ports are devices of their own.
     fn keyboard(&mut self) -> Arc<I8042> {
-        let line = self.line(self.plan.device(Model::I8042Data));
-        self.keyboard.get_or_insert_with(|| Arc::new(I8042::new(line))).clone()
+        if let Some(Button::CtrlAltDel(keyboard)) = &self.button {
+            return keyboard.clone();
+        }
+        let data = self.plan.device(Model::I8042Data);
+        let line = data.map_or_else(IrqLine::unconnected, |device| self.line(device));
+        let keyboard = Arc::new(I8042::new(line));
+        self.button = Some(Button::CtrlAltDel(keyboard.clone()));
+        keyboard
     }
 
-    fn line(&self, device: Option<&DevicePlan>) -> IrqLine {
-        match device.and_then(|device| device.irq) {
+    fn line(&self, device: &DevicePlan) -> IrqLine {
+        match device.irq {
             Some(irq) => IrqLine::new(self.lines.clone(), irq),
             None => IrqLine::unconnected(),
         }
+    }
+}
+
+fn system_register(device: &DevicePlan) -> Result<Arc<dyn BaseSysRegDeviceOps>, Error> {
+    match device.model {
+        Model::Seed => Ok(Arc::new(Seed::new())),
+        _ => Err(misplaced(device)),
     }
 }
 

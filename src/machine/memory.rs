@@ -2,9 +2,9 @@
 
 use super::{Error, plan::RamArea};
 use crate::{
-    addr::{GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
+    addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
     addrspace::PAGE_SIZE,
-    vm::config::MemoryRegion,
+    vm::config::{MemoryConfig, MemoryRegion},
 };
 
 /// What a board's own RAM may be used for.
@@ -35,4 +35,25 @@ pub fn piece(base: u64, bytes: u64) -> Result<RamArea, Error> {
         return Err(Error::MemorySize { bytes });
     }
     Ok(RamArea { gpa, size: bytes, flags: ALL })
+}
+
+/// The RAM of a board that has it in one piece from `base` on, or the areas that are asked for; all
+/// of it where guest-physical addresses have `bits` bits.
+pub fn from(base: u64, bits: u8, asked: &MemoryConfig) -> Result<Vec<RamArea>, Error> {
+    let areas = match asked {
+        MemoryConfig::Size(bytes) => vec![piece(base, *bytes)?],
+        MemoryConfig::Regions(regions) => areas(regions)?,
+    };
+    for area in &areas {
+        if area.range()?.last().0.checked_shr(bits.into()).unwrap_or(0) > 0 {
+            return Err(Error::MemoryTooHigh { gpa: area.gpa, size: area.size, bits });
+        }
+    }
+    Ok(areas)
+}
+
+/// The window of a device, `size` bytes from `first` on.
+pub fn window(first: u64, size: u64) -> Result<GuestPhysAddrRange, Error> {
+    let gpa = GuestPhysAddr(first);
+    GuestPhysAddrRange::new(gpa, size).ok_or(Error::MemoryRegion { gpa, size })
 }

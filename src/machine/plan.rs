@@ -1,13 +1,20 @@
 //! All that is decided about a machine before there is one.
 
-use std::fmt;
+use std::{fmt, io, ops::Range};
 
 use serde::{Serialize, Serializer};
 
-use super::{Error, board};
+use super::{
+    Error,
+    board::{self, Told},
+    device_tree::Source,
+};
 use crate::{
-    addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags, PortRange},
-    boot::{BootPlan, FirmwareInfo},
+    addr::{
+        DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags, PortRange,
+        SysRegAddrRange,
+    },
+    boot::{BootPlan, FirmwareInfo, Placed},
     devices::BusError,
     hal::{Arch, InterruptController, Platform, VMId},
     vm::config::{AxVMConfig, CpuConfig},
@@ -80,6 +87,13 @@ pub enum Model {
     DebugConsole,
     PostCode,
     DebugExit,
+    Pl011,
+    Pl031,
+    Pl061,
+    GoldfishRtc,
+    SifiveTest,
+    Plic,
+    Seed,
     /// Emulated by the host kernel, or reserved for it.
     HostKernel,
 }
@@ -98,6 +112,13 @@ impl fmt::Display for Model {
             Self::DebugConsole => "prints what is written",
             Self::PostCode => "keeps the last code",
             Self::DebugExit => "writing v ends with status 2v+1",
+            Self::Pl011 => "PL011 serial port",
+            Self::Pl031 => "PL031 real-time clock",
+            Self::Pl061 => "PL061 with the power button",
+            Self::GoldfishRtc => "Goldfish real-time clock",
+            Self::SifiveTest => "powers off, resets, ends with a status",
+            Self::Plic => "interrupt controller (PLIC)",
+            Self::Seed => "gives entropy (seed CSR)",
             Self::HostKernel => "in the host kernel",
         })
     }
@@ -109,6 +130,8 @@ impl fmt::Display for Model {
 pub enum Window {
     Port(PortRange),
     Mmio(GuestPhysAddrRange),
+    #[serde(rename = "system-register")]
+    SysReg(SysRegAddrRange),
 }
 
 impl Window {
@@ -116,7 +139,15 @@ impl Window {
     pub fn ports(&self) -> Option<PortRange> {
         match self {
             Self::Port(ports) => Some(*ports),
-            Self::Mmio(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The addresses in memory, if that is where it is.
+    pub fn mmio(&self) -> Option<GuestPhysAddrRange> {
+        match self {
+            Self::Mmio(range) => Some(*range),
+            _ => None,
         }
     }
 
@@ -125,6 +156,7 @@ impl Window {
         match self {
             Self::Port(ports) => (0, ports.first().0.into()),
             Self::Mmio(range) => (1, range.first().0),
+            Self::SysReg(range) => (2, range.first().0),
         }
     }
 
@@ -132,6 +164,7 @@ impl Window {
         match (self, other) {
             (Self::Port(a), Self::Port(b)) => a.overlaps(b),
             (Self::Mmio(a), Self::Mmio(b)) => a.overlaps(b),
+            (Self::SysReg(a), Self::SysReg(b)) => a.overlaps(b),
             _ => false,
         }
     }
@@ -143,6 +176,7 @@ impl fmt::Display for Window {
             Self::Port(ports) if ports.len() == 1 => write!(f, "port {:#x}", ports.first().0),
             Self::Port(ports) => write!(f, "ports {ports}"),
             Self::Mmio(range) => write!(f, "{range}"),
+            Self::SysReg(range) => write!(f, "{}", range.first()),
         }
     }
 }
@@ -156,24 +190,47 @@ pub struct FirmwareTable {
     pub size: u64,
     #[serde(skip)]
     bytes: Vec<u8>,
+    /// Which of the bytes are random, fresh for each machine.
+    #[serde(skip)]
+    seeds: Vec<Range<usize>>,
 }
 
 impl FirmwareTable {
     pub(super) fn new(name: &'static str, gpa: GuestPhysAddr, bytes: Vec<u8>) -> Self {
-        Self { name, gpa, size: bytes.len() as u64, bytes }
+        Self { name, gpa, size: bytes.len() as u64, bytes, seeds: Vec::new() }
     }
 
-    /// The table itself.
+    pub(super) fn seeded(mut self, seeds: Vec<Range<usize>>) -> Self {
+        self.seeds = seeds;
+        self
+    }
+
+    /// The table itself, with zeros for what is random.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The table for a machine: what is random is new each time.
+    pub fn with_seeds(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = self.bytes.clone();
+        for seed in &self.seeds {
+            if let Some(seed) = bytes.get_mut(seed.clone()) {
+                getrandom::fill(seed).map_err(io::Error::other)?;
+            }
+        }
+        Ok(bytes)
     }
 }
 
 /// What a board has told about itself, beside its devices.
+#[derive(Default)]
 pub(super) struct Firmware {
     pub info: FirmwareInfo,
     pub tables: Vec<FirmwareTable>,
 }
+
+/// Where an initrd may come to be, before that is known.
+const SOMEWHERE: Placed = Placed { gpa: GuestPhysAddr(0), size: 1 };
 
 impl Plan {
     /// Decides on everything for a guest on a host like `platform`: opens the kernel and what goes
@@ -182,15 +239,32 @@ impl Plan {
         if config.cpus.num == 0 {
             return Err(Error::NoCpu);
         }
-        let board = board::of(platform)?;
+        let board = board::of(platform);
         let mut notes = config.notes.clone();
         let ram = board.ram(&config.memory)?;
         let ranges = ram.iter().map(RamArea::range).collect::<Result<Vec<_>, _>>()?;
         let hardware = board.hardware(config.cpus.num, &config.devices, &mut notes)?;
         check_overlaps(&ranges, &hardware.devices)?;
-        let cpus = board.cpus(&config.cpus, &mut notes)?;
-        let boot = BootPlan::prepare(platform.arch(), &config.kernel, &ranges, 0)?;
-        let Firmware { info, tables } = board.firmware(cpus.num, &ranges, &hardware, &mut notes)?;
+        let cpus = board.cpus(&config.cpus, &mut notes);
+        let kernel = &config.kernel;
+        let mut told = Told {
+            cpus: &cpus,
+            ram: &ranges,
+            hardware: &hardware,
+            cmdline: kernel.cmdline.as_deref(),
+            initrd: kernel.ramdisk.as_ref().map(|_| SOMEWHERE),
+        };
+        let source = Source::open(&*board, kernel, &told)?;
+        // Numbers have one size wherever things are, and so has the tree.
+        let room = source.blob(&*board, &told)?.map_or(0, |blob| blob.len() as u64);
+        let boot = BootPlan::prepare(platform.arch(), kernel, &ranges, room)?;
+        (told.cmdline, told.initrd) = (boot.cmdline.as_deref(), boot.initrd);
+        let Firmware { info, mut tables } = board.firmware(&told, &mut notes)?;
+        if let Some(blob) = source.blob(&*board, &told)? {
+            source.check(&blob, &told, &mut notes)?;
+            let place = boot.dtb.ok_or(Error::NoPlaceForDeviceTree)?;
+            tables.push(source.table(blob, place)?);
+        }
         Ok(Self {
             id: config.id,
             name: config.name.clone(),

@@ -22,7 +22,7 @@ use reset_vector::RESET_VECTOR;
 
 use super::{
     Error,
-    board::{Board, Hardware},
+    board::{Board, Hardware, Told},
     memory,
     plan::{DevicePlan, Firmware, Model, RamArea, Window},
 };
@@ -105,7 +105,7 @@ impl Board for Pc {
     }
 
     /// APIC ids are the vCPUs' numbers.
-    fn cpus(&self, asked: &CpuConfig, notes: &mut Vec<String>) -> Result<CpuConfig, Error> {
+    fn cpus(&self, asked: &CpuConfig, notes: &mut Vec<String>) -> CpuConfig {
         let mut cpus = asked.clone();
         if cpus.affinities().any(|(id, _, phys_id)| id != phys_id) {
             notes.push(format!(
@@ -115,7 +115,7 @@ impl Board for Pc {
             ));
         }
         cpus.phys_cpu_ids.clear();
-        Ok(cpus)
+        cpus
     }
 
     fn hardware(
@@ -133,14 +133,8 @@ impl Board for Pc {
     }
 
     /// The memory map, and ACPI where there is RAM to put it.
-    fn firmware(
-        &self,
-        cpus: usize,
-        ram: &[GuestPhysAddrRange],
-        hardware: &Hardware,
-        notes: &mut Vec<String>,
-    ) -> Result<Firmware, Error> {
-        firmware(cpus, ram, &hardware.devices, notes)
+    fn firmware(&self, told: &Told<'_>, notes: &mut Vec<String>) -> Result<Firmware, Error> {
+        firmware(told.cpus.num, told.ram, &told.hardware.devices, notes)
     }
 }
 

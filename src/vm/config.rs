@@ -86,10 +86,27 @@ pub struct KernelConfig {
     pub ramdisk: Option<ImageFile>,
     /// Firmware that is put beside the kernel (AxVisor's `bios_path`).
     pub bios: Option<ImageFile>,
+    /// A device tree instead of the board's own.
     pub dtb: Option<ImageFile>,
+    /// What of the machine is put into it.
+    pub dtb_patch: Vec<DtbPatch>,
     /// Multiboot modules.
     pub modules: Vec<Module>,
     pub unpack: Unpack,
+}
+
+/// A part of a user's device tree that is replaced by what the machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DtbPatch {
+    /// The memory nodes.
+    Memory,
+    /// `/cpus`, and what is connected to each of them.
+    Cpus,
+    /// The command line and the random seeds in `/chosen`.
+    Chosen,
+    /// Where `/chosen` has the initrd.
+    Initrd,
 }
 
 /// A multiboot module: a file and the string that the guest is given with it.

@@ -7,7 +7,7 @@ const CTRL_A: u8 = 0x01;
 pub const HELP: &str = "
 axvmm: keys on the console
   Ctrl-A x       ends the guest and axvmm
-  Ctrl-A d       Ctrl-Alt-Del on the guest's keyboard
+  Ctrl-A d       Ctrl-Alt-Del on a PC's keyboard; on aarch64, the power button
   Ctrl-A Ctrl-A  sends Ctrl-A to the guest, as Ctrl-A a does
   Ctrl-A h       this text
 ";
@@ -17,7 +17,7 @@ axvmm: keys on the console
 pub enum Command {
     Quit,
     Help,
-    CtrlAltDel,
+    Button,
 }
 
 /// What becomes of a byte that was typed.
@@ -45,7 +45,7 @@ impl Keys {
         match byte {
             b'x' | b'X' => Typed::Command(Command::Quit),
             b'h' | b'H' | b'?' => Typed::Command(Command::Help),
-            b'd' | b'D' => Typed::Command(Command::CtrlAltDel),
+            b'd' | b'D' => Typed::Command(Command::Button),
             CTRL_A | b'a' | b'A' => Typed::Byte(CTRL_A),
             _ => Typed::Nothing,
         }
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn ctrl_a_begins_a_command_of_one_key() {
-        check(b"a\x01hb\x01dx\x01x", b"abx", &[Command::Help, Command::CtrlAltDel, Command::Quit]);
+        check(b"a\x01hb\x01dx\x01x", b"abx", &[Command::Help, Command::Button, Command::Quit]);
         check(b"\x01\x01x\x01ax", b"\x01x\x01x", &[]);
         check(b"\x01zx", b"x", &[]);
     }

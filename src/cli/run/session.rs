@@ -37,6 +37,8 @@ const GRACE_OVER: u32 = 3;
 const REBUILT: u32 = 4;
 const STDIN: u32 = 5;
 const GUEST_LISTENS: u32 = 6;
+/// And from here on, the alarms of the guest's clocks.
+const ALARMS: u32 = 7;
 
 /// What the user has set.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +145,10 @@ impl Session {
         machine.vm.boot()?;
         let notify = machine.handles.serial.notify();
         ops.add(Events::with_data(notify, GUEST_LISTENS, EventSet::IN)).map_err(loop_failed)?;
+        for (alarm, data) in machine.handles.alarms.iter().zip(ALARMS..) {
+            let timer = Events::with_data(alarm.timer(), data, EventSet::IN);
+            ops.add(timer).map_err(loop_failed)?;
+        }
         self.running = Some(Running { machine, threads });
         self.deliver();
         Ok(())
@@ -154,6 +160,9 @@ impl Session {
         let Some(Running { machine, threads }) = self.running.take() else { return Ok(()) };
         let notify = machine.handles.serial.notify();
         ops.remove(Events::new(notify, EventSet::IN)).map_err(loop_failed)?;
+        for alarm in &machine.handles.alarms {
+            ops.remove(Events::new(alarm.timer(), EventSet::IN)).map_err(loop_failed)?;
+        }
         let reason = threads.join();
         self.tally.add(&machine.vm);
         match (reason, self.ending.take()) {
@@ -240,16 +249,22 @@ impl Session {
             match command {
                 Command::Quit => self.end(StopReason::Quit)?,
                 Command::Help => log_output::tell_raw(HELP),
-                Command::CtrlAltDel => {
-                    let running = self.running.as_ref();
-                    if !running.is_some_and(|running| running.machine.send_ctrl_alt_del()) {
-                        log_output::tell("the guest does not read its keyboard: no Ctrl-Alt-Del");
-                    }
-                }
+                Command::Button => self.press_button(),
             }
         }
         self.deliver();
         Ok(())
+    }
+
+    fn press_button(&self) {
+        let Some(running) = &self.running else { return };
+        match &running.machine.handles.button {
+            None => log_output::tell("this board has no button; end it with Ctrl-A x"),
+            Some(button) if !button.press() => {
+                log_output::tell(&format!("the guest does not look at its buttons: no {button}"));
+            }
+            Some(_) => {}
+        }
     }
 
     fn deliver(&mut self) {
@@ -312,6 +327,11 @@ impl Session {
             }
             REBUILT => self.rebuilt(ops),
             STDIN => self.stdin(events.event_set()),
+            alarm @ ALARMS.. => {
+                let alarms = self.running.iter().flat_map(|it| &it.machine.handles.alarms);
+                alarms.skip((alarm - ALARMS) as usize).take(1).for_each(|it| it.timer_expired());
+                Ok(())
+            }
             _ => {
                 if let Some(running) = &self.running {
                     let _ = running.machine.handles.serial.notify().read();

@@ -8,13 +8,13 @@ use std::{
 use crate::{
     addr::GuestPhysAddr,
     config::{
-        keys::{ModuleConfig, VMKernelConfig},
+        keys::{DtbPatchWord, ModuleConfig, VMKernelConfig},
         read,
         report::Report,
         source::{At, Place},
         values::Integer,
     },
-    vm::config::{ImageFile, KernelConfig, Module},
+    vm::config::{DtbPatch, ImageFile, KernelConfig, Module},
 };
 
 pub(super) fn resolve(kernel: VMKernelConfig, report: &mut Report) -> Option<KernelConfig> {
@@ -26,6 +26,7 @@ pub(super) fn resolve(kernel: VMKernelConfig, report: &mut Report) -> Option<Ker
     let ramdisk = images.one("ramdisk_path", kernel.ramdisk_path, kernel.ramdisk_load_addr);
     let bios = images.one("bios_path", kernel.bios_path, kernel.bios_load_addr);
     let dtb = images.one("dtb_path", kernel.dtb_path, kernel.dtb_load_addr);
+    let dtb_patch = dtb_patch(kernel.dtb_patch, dtb.is_some(), images.report);
     let modules = images.modules(kernel.modules);
     if image.is_none() && !report.has_problems() {
         report
@@ -39,9 +40,22 @@ pub(super) fn resolve(kernel: VMKernelConfig, report: &mut Report) -> Option<Ker
         ramdisk,
         bios,
         dtb,
+        dtb_patch,
         modules,
         unpack: kernel.unpack.map(|unpack| unpack.value.into()).unwrap_or_default(),
     })
+}
+
+fn dtb_patch(
+    words: Option<At<Vec<At<DtbPatchWord>>>>,
+    has_dtb: bool,
+    report: &mut Report,
+) -> Vec<DtbPatch> {
+    let Some(words) = words else { return Vec::new() };
+    if !has_dtb && !words.value.is_empty() {
+        report.note(words.place, "dtb_patch is not used, as there is no dtb_path");
+    }
+    words.value.into_iter().map(|word| word.value.into()).collect()
 }
 
 fn address(at: At<Integer>) -> GuestPhysAddr {

@@ -230,6 +230,18 @@ fn a_byte_order_mark_is_no_part_of_the_file() {
 }
 
 #[test]
+fn what_is_put_into_a_device_tree_is_named() {
+    let config = |keys: &str| good(&format!("[kernel]\nkernel_path = \"vmlinuz\"\n{keys}"));
+    let patched = config("dtb_path = \"dtb\"\ndtb_patch = [\"cpus\", \"initrd\"]");
+    assert_eq!(patched.kernel.dtb_patch, [DtbPatch::Cpus, DtbPatch::Initrd]);
+    assert_eq!(config("dtb_path = \"dtb\"").kernel.dtb_patch, []);
+    let unused = config("dtb_patch = [\"memory\"]");
+    assert!(unused.notes[0].contains("no dtb_path"), "{:?}", unused.notes);
+    let wrong = problem("[kernel]\nkernel_path = \"vmlinuz\"\ndtb_patch = [\"memroy\"]\n");
+    assert!(wrong.contains(":3:14: ") && wrong.contains("did you mean \"memory\""), "{wrong}");
+}
+
+#[test]
 fn what_init_writes_is_read_and_so_is_every_key_in_its_comments() {
     for arch in Arch::ALL {
         let text = template("vmlinuz", None, arch);

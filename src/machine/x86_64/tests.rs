@@ -26,6 +26,7 @@ pub fn config(memory: MemoryConfig) -> (AxVMConfig, tempfile::NamedTempFile) {
         ramdisk: None,
         bios: None,
         dtb: None,
+        dtb_patch: vec![],
         modules: vec![],
         unpack: Unpack::default(),
     };
@@ -260,10 +261,11 @@ fn a_plan_can_be_built_again_and_its_machine_prints_and_powers_off() {
             assert_eq!(devices.handle_port_write(Port(port), width, value), effect, "{port:#x}");
         }
         assert_eq!(console.bytes(), b"CE");
-        assert!(!machine.send_ctrl_alt_del()); // no driver yet
+        let button = machine.handles.button.clone().unwrap();
+        assert!(!button.press()); // no driver yet
         let _ = devices.handle_port_write(Port(0x60), AccessWidth::Byte, 0xf4);
         assert_eq!(devices.handle_port_read(Port(0x60), AccessWidth::Byte), 0xfa);
-        assert!(machine.send_ctrl_alt_del());
+        assert!(button.press());
         assert_eq!(devices.handle_port_read(Port(0x60), AccessWidth::Byte), 0x1d); // Ctrl
         let mut rsdp = [0; 8];
         machine.vm.address_space().read(GuestPhysAddr(TABLES), &mut rsdp).unwrap();

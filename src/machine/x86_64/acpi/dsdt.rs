@@ -10,7 +10,7 @@ use super::{DESCRIBE_KEYBOARD, DESCRIBE_RTC, OEM_ID, OEM_REVISION, OEM_TABLE_ID}
 use crate::{
     addr::{DeviceAddrRange, PortRange},
     devices::acpi_power::SLP_TYP_S5,
-    machine::plan::{DevicePlan, Model, Window},
+    machine::plan::{DevicePlan, Model},
 };
 
 /// A device's identification.
@@ -68,10 +68,7 @@ impl Aml for Described<'_> {
             Hid::Eisa(id) => Box::new(EISAName::new(id)),
             Hid::Text(id) => Box::new(*id),
         };
-        let windows = self.parts.iter().filter_map(|part| match part.window {
-            Window::Port(ports) => Some(io(ports)),
-            Window::Mmio(_) => None,
-        });
+        let windows = self.parts.iter().filter_map(|part| part.window.ports().map(io));
         let lines = self.parts.iter().filter_map(|part| part.irq).map(edge);
         let resources: Vec<Box<dyn Aml>> = windows
             .map(|io| Box::new(io) as Box<dyn Aml>)

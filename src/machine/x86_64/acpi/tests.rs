@@ -3,7 +3,6 @@ use crate::{
     hal::Platform,
     machine::{
         Plan,
-        plan::Window,
         x86_64::{RESET_VECTOR, tests::config},
     },
     vm::config::MemoryConfig,
@@ -32,10 +31,8 @@ fn windows(plan: &Plan) -> Vec<(u16, u64)> {
     plan.devices
         .iter()
         .filter(|device| device.model != Model::HostKernel)
-        .filter_map(|device| match device.window {
-            Window::Port(ports) => Some((ports.first().0, ports.len())),
-            Window::Mmio(_) => None,
-        })
+        .filter_map(|device| device.window.ports())
+        .map(|ports| (ports.first().0, ports.len()))
         .collect()
 }
 
