@@ -20,8 +20,6 @@ mod space;
 #[cfg(test)]
 mod testing;
 mod unpack;
-// The crate with the boot structures of PCs, linux-loader, has them for PCs only.
-#[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 use std::{fmt, fs::File, path::PathBuf, sync::Arc};
@@ -174,10 +172,7 @@ impl BootPlan {
             Arch::Riscv64 => Some(devicetree::RISCV64),
         };
         let loaded = match rules {
-            #[cfg(target_arch = "x86_64")]
             None => x86_64::prepare(&request, &mut draft)?,
-            #[cfg(not(target_arch = "x86_64"))]
-            None => return Err(Error::Elsewhere { arch }),
             Some(rules) => {
                 let lowest = ram.iter().min_by_key(|range| range.first()).copied();
                 let lowest = lowest.unwrap_or(GuestPhysAddrRange::at(GuestPhysAddr(0)));

@@ -83,7 +83,6 @@ impl Draft {
     }
 
     /// Room for a structure that `load` writes, in the lowest place of `window`.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // for PCs
     pub fn structure(
         &mut self,
         what: &'static str,

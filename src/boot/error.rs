@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, io, path::PathBuf};
 
 use serde::Serialize;
 
-use crate::{addr::GuestPhysAddrRange, addrspace, hal::Arch};
+use crate::{addr::GuestPhysAddrRange, addrspace};
 
 /// What a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -49,8 +49,6 @@ impl fmt::Display for Fault {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("A plan for {arch} can be made on {arch} hosts only")]
-    Elsewhere { arch: Arch },
     #[error("{role} {path:?} cannot be opened: {source}")]
     Open { role: Role, path: PathBuf, source: io::Error },
     #[error(

@@ -18,7 +18,6 @@ impl Space {
     }
 
     /// Keeps others off an area, whether or not there is RAM.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // for PCs
     pub fn reserve(&mut self, what: &str, range: GuestPhysAddrRange) {
         self.insert(what.to_owned(), range);
     }
@@ -70,7 +69,6 @@ impl Space {
 
     /// Takes the lowest free `size` bytes that begin at a multiple of `align` (a power of two) and
     /// lie in `from..below`.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // for PCs
     pub fn take_low(
         &mut self,
         what: &str,

@@ -1,5 +1,6 @@
 //! The PC: which kernels it boots, and how.
 
+mod abi;
 mod bzimage;
 mod elf_kernel;
 mod flat;

@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use linux_loader::loader::bootparam::setup_header;
-use vm_memory::ByteValued;
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
     boot::{
@@ -19,7 +18,9 @@ use crate::{
 };
 
 use super::{
-    Format, Loaded, Protocol, Request, elf_kernel, layout,
+    Format, Loaded, Protocol, Request,
+    abi::SetupHeader,
+    elf_kernel, layout,
     linux::{self, BOOT_FLAG, HDRS, HEADER, HEADER_END},
     place_initrd,
 };
@@ -44,7 +45,7 @@ const OLD_CMDLINE_MAX: u32 = 255;
 
 /// The setup header, with nothing in it that the image did not have.
 pub struct Header {
-    fields: setup_header,
+    fields: SetupHeader,
     bytes: Vec<u8>,
 }
 
@@ -58,9 +59,9 @@ impl Header {
         // The header ends where the jump before the magic number leads to.
         let end = (0x202 + usize::from(*head.get(0x201)?)).min(HEADER_END);
         let mut bytes = head.get(HEADER..end.min(head.len()))?.to_vec();
-        bytes.truncate(size_of::<setup_header>());
-        let mut fields = setup_header::default();
-        fields.as_mut_slice()[..bytes.len()].copy_from_slice(&bytes);
+        bytes.truncate(size_of::<SetupHeader>());
+        let mut fields = SetupHeader::new_zeroed();
+        fields.as_mut_bytes()[..bytes.len()].copy_from_slice(&bytes);
         Some(Self { fields, bytes })
     }
 

@@ -2,8 +2,7 @@
 //!
 //! Linux' `Documentation/arch/x86/{boot,zero-page}.rst`.
 
-use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
-use vm_memory::ByteValued;
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr},
@@ -12,7 +11,13 @@ use crate::{
     hal::{DescriptorTable, EntryMode, VCpuSetup},
 };
 
-use super::{RSI, layout, place_cmdline, tables, tables::PageTables, write_string};
+use super::{
+    RSI,
+    abi::{BootParams, E820_MAX, E820Entry},
+    layout, place_cmdline, tables,
+    tables::PageTables,
+    write_string,
+};
 
 /// `setup_header`'s place in the image and in the zero page alike.
 pub const HEADER: usize = 0x1f1;
@@ -28,7 +33,6 @@ pub const INITRD_ADDR_MAX: u64 = 0x7fff_ffff;
 /// "A boot loader without an assigned number".
 const LOADER_UNDEFINED: u8 = 0xff;
 const LOADED_HIGH: u8 = 1;
-const E820_MAX: usize = 128;
 
 /// What is written once the firmware's data is known.
 #[derive(Clone, Debug)]
@@ -59,8 +63,8 @@ impl Handover {
         Ok(Self { header, zero_page, cmdline: at.unwrap_or_default(), gdt, page_tables })
     }
 
-    fn boot_params(&self, plan: &BootPlan, firmware: &FirmwareInfo) -> Result<boot_params, Error> {
-        let mut params = boot_params::default();
+    fn boot_params(&self, plan: &BootPlan, firmware: &FirmwareInfo) -> Result<BootParams, Error> {
+        let mut params = BootParams::new_zeroed();
         if self.header.is_empty() {
             params.hdr.boot_flag = BOOT_FLAG;
             params.hdr.header = HDRS;
@@ -71,7 +75,7 @@ impl Handover {
             params.hdr.initrd_addr_max = INITRD_ADDR_MAX as u32;
         } else {
             let end = HEADER + self.header.len();
-            params.as_mut_slice()[HEADER..end].copy_from_slice(&self.header);
+            params.as_mut_bytes()[HEADER..end].copy_from_slice(&self.header);
         }
         params.hdr.type_of_loader = LOADER_UNDEFINED;
         (params.hdr.cmd_line_ptr, params.ext_cmd_line_ptr) = halves(self.cmdline.0);
@@ -87,10 +91,10 @@ impl Handover {
         params.e820_entries = len as u8;
         let mut table = params.e820_table;
         for (slot, entry) in table.iter_mut().zip(&firmware.memory_map) {
-            *slot = boot_e820_entry {
+            *slot = E820Entry {
                 addr: entry.range.first().0,
                 size: entry.range.len(),
-                r#type: e820_type(entry.kind),
+                kind: e820_type(entry.kind),
             };
         }
         params.e820_table = table;
@@ -106,7 +110,7 @@ impl HandOver for Handover {
         firmware: &FirmwareInfo,
     ) -> Result<VCpuSetup, Error> {
         write_string(mem, self.cmdline, plan.cmdline.as_deref().unwrap_or_default())?;
-        mem.write(self.zero_page, self.boot_params(plan, firmware)?.as_slice())?;
+        mem.write(self.zero_page, self.boot_params(plan, firmware)?.as_bytes())?;
         tables::write_gdt(mem, self.gdt, self.page_tables.is_some())?;
         let gdt = self.gdt;
         let mode = match &self.page_tables {

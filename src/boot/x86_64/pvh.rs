@@ -2,8 +2,7 @@
 //!
 //! Xen's `xen/include/public/arch-x86/hvm/start_info.h`, version 1.
 
-use linux_loader::loader::start_info::{hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info};
-use vm_memory::ByteValued;
+use zerocopy::{Immutable, IntoBytes};
 
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr},
@@ -14,7 +13,9 @@ use crate::{
 };
 
 use super::{
-    RBX, layout,
+    RBX,
+    abi::{MemmapEntry, ModlistEntry, StartInfo},
+    layout,
     linux::e820_type,
     modules::{self, Module},
     place_cmdline, tables, write_string,
@@ -44,27 +45,26 @@ impl Handover {
     ) -> Result<Self, Error> {
         let window = layout::STRUCTURES;
         let gdt = tables::place_gdt(draft)?;
-        let start_info =
-            draft.structure("start info", size_of::<hvm_start_info>() as u64, 8, window)?;
+        let start_info = draft.structure("start info", size_of::<StartInfo>() as u64, 8, window)?;
         let cmdline = place_cmdline(config.cmdline.as_deref(), cmdline_max, draft)?;
         let modules = modules::place(&config.modules, initrd, draft)?;
-        let list = modules.len() * size_of::<hvm_modlist_entry>();
+        let list = modules.len() * size_of::<ModlistEntry>();
         let module_list = match modules.is_empty() {
             true => GuestPhysAddr(0),
             false => draft.structure("module list", list as u64, 8, window)?,
         };
-        let map = MEMMAP_MAX * size_of::<hvm_memmap_table_entry>();
+        let map = MEMMAP_MAX * size_of::<MemmapEntry>();
         let memory_map = draft.structure("memory map", map as u64, 8, window)?;
         Ok(Self { start_info, cmdline, module_list, modules, memory_map, gdt })
     }
 }
 
-fn write_table<T: ByteValued>(
+fn write_table<T: IntoBytes + Immutable>(
     mem: &AddrSpace,
     at: GuestPhysAddr,
     rows: impl Iterator<Item = T>,
 ) -> Result<(), Error> {
-    let bytes: Vec<u8> = rows.flat_map(|row| row.as_slice().to_vec()).collect();
+    let bytes: Vec<u8> = rows.flat_map(|row| row.as_bytes().to_vec()).collect();
     match bytes.is_empty() {
         true => Ok(()),
         false => Ok(mem.write(at, &bytes)?),
@@ -82,7 +82,7 @@ impl HandOver for Handover {
         if len > MEMMAP_MAX {
             return Err(Error::MemoryMap { len, max: MEMMAP_MAX });
         }
-        let start_info = hvm_start_info {
+        let start_info = StartInfo {
             magic: START_MAGIC,
             version: START_VERSION,
             flags: 0,
@@ -94,22 +94,22 @@ impl HandOver for Handover {
             memmap_entries: len as u32,
             reserved: 0,
         };
-        mem.write(self.start_info, start_info.as_slice())?;
+        mem.write(self.start_info, start_info.as_bytes())?;
         if let (Some(at), Some(line)) = (self.cmdline, &plan.cmdline) {
             write_string(mem, at, line)?;
         }
         modules::write_strings(&self.modules, mem)?;
-        let list = self.modules.iter().map(|module| hvm_modlist_entry {
+        let list = self.modules.iter().map(|module| ModlistEntry {
             paddr: module.placed.gpa.0,
             size: module.placed.size,
             cmdline_paddr: module.string.as_ref().map_or(0, |(at, _)| at.0),
             reserved: 0,
         });
         write_table(mem, self.module_list, list)?;
-        let map = firmware.memory_map.iter().map(|entry| hvm_memmap_table_entry {
+        let map = firmware.memory_map.iter().map(|entry| MemmapEntry {
             addr: entry.range.first().0,
             size: entry.range.len(),
-            type_: e820_type(entry.kind),
+            kind: e820_type(entry.kind),
             reserved: 0,
         });
         write_table(mem, self.memory_map, map)?;
