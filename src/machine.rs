@@ -15,6 +15,8 @@ mod memory;
 mod plan;
 mod requests;
 mod riscv64;
+#[cfg(test)]
+mod testing;
 mod x86_64;
 
 use std::{fmt, sync::Arc};

@@ -57,6 +57,8 @@ pub enum OwnTreeError {
     Initrd { start: u64, end: u64, ram: String },
     #[error("it cannot be patched: {0}")]
     Patch(&'static str),
+    #[error("it cannot be written again with what dtb_patch names: {0}")]
+    Write(vm_fdt::Error),
 }
 
 /// Where a guest's device tree comes from.
@@ -162,7 +164,7 @@ impl<'a> OwnTree<'a> {
         for patch in self.patches {
             patch::apply(*patch, &mut tree, board, told).map_err(|error| self.error(error))?;
         }
-        Ok(tree.to_blob()?)
+        tree.to_blob().map_err(|error| self.error(OwnTreeError::Write(error)))
     }
 
     fn error(&self, problem: OwnTreeError) -> Error {

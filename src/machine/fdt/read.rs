@@ -27,7 +27,7 @@ pub enum ReadError {
         "it begins with {found:#010x}, and a device tree blob with {MAGIC:#010x} (dtc makes one)"
     )]
     Magic { found: u32 },
-    #[error("it is truncated: it has {has} bytes, and its header tells of {needs}")]
+    #[error("it is truncated: it has {has} bytes of {needs}")]
     Truncated { has: usize, needs: usize },
     #[error("it has version {version} (compatible with {compatible}), and {VERSION} is understood")]
     Version { version: u32, compatible: u32 },

@@ -1,55 +1,21 @@
 use super::*;
 use crate::{
     addr::AccessWidth,
-    devices::{Effect, EmuDeviceType, console::RecordingConsole},
+    devices::{Effect, EmuDeviceType},
     hal::{AxVCpuExitReason, Platform},
-    machine::{Machine, Plan},
-    scripted::{ScriptedHal, Step},
-    vm::{
-        AxVMConfig, StopReason, VCpuThreads, VMStatus,
-        config::{EmulatedDeviceConfig, ImageFile, KernelConfig, MemoryRegion, Unpack},
+    machine::{
+        Plan,
+        testing::{
+            self, MIB, assert_controller_comes_first, build, planned_and_there, region, row,
+        },
     },
+    scripted::Step,
+    vm::{AxVMConfig, StopReason, VCpuThreads, VMStatus},
 };
-use std::sync::Arc;
-
-const MIB: u64 = 1 << 20;
 
 /// A configuration whose kernel is a flat file, and the file.
 pub fn config(memory: MemoryConfig) -> (AxVMConfig, tempfile::NamedTempFile) {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), [0xf4; 16]).unwrap();
-    let at = Some(GuestPhysAddr(0x8000));
-    let kernel = KernelConfig {
-        image: ImageFile { path: file.path().into(), load_addr: at },
-        entry_point: at,
-        cmdline: None,
-        ramdisk: None,
-        bios: None,
-        dtb: None,
-        dtb_patch: vec![],
-        modules: vec![],
-        unpack: Unpack::default(),
-    };
-    let config = AxVMConfig {
-        id: 1,
-        name: "test".into(),
-        cpus: CpuConfig { num: 2, phys_cpu_ids: vec![], phys_cpu_sets: vec![] },
-        memory,
-        kernel,
-        devices: DevicesConfig::default(),
-        notes: vec![],
-    };
-    (config, file)
-}
-
-fn region(gpa: u64, size: u64) -> MemoryRegion {
-    MemoryRegion { gpa: GuestPhysAddr(gpa), size, flags: MappingFlags::READ | MappingFlags::WRITE }
-}
-
-fn row(emu_type: EmuDeviceType, base_gpa: u64, irq_id: u32) -> EmulatedDeviceConfig {
-    let base_gpa = GuestPhysAddr(base_gpa);
-    let name = "row".into();
-    EmulatedDeviceConfig { name, base_gpa, length: 8, irq_id, emu_type, cfg_list: vec![] }
+    testing::config(0x8000, memory)
 }
 
 #[test]
@@ -214,28 +180,9 @@ fn a_plan_is_told_as_text_and_as_json() {
 fn every_planned_device_of_ours_is_on_the_bus_and_no_other() {
     let (config, _file) = config(MemoryConfig::Size(MIB));
     let plan = Plan::new(&config, &Platform::X86_64).unwrap();
-    let machine = build(&plan, vec![]).0;
-    let mut planned: Vec<_> = plan
-        .devices
-        .iter()
-        .filter(|device| device.model != Model::HostKernel)
-        .map(|device| (device.name.clone(), device.window.to_string()))
-        .collect();
-    let mut there: Vec<_> = machine
-        .vm
-        .get_devices()
-        .iter_port_dev()
-        .map(|d| (d.name().to_owned(), Window::Port(d.address_range()).to_string()))
-        .collect();
-    planned.sort();
-    there.sort();
+    let (planned, there) = planned_and_there(&plan);
     assert_eq!(there, planned);
-}
-
-fn build(plan: &Plan, script: Vec<Step>) -> (Machine<ScriptedHal>, Arc<RecordingConsole>) {
-    let console = Arc::<RecordingConsole>::default();
-    let hal = ScriptedHal::new([script, vec![]]);
-    (Machine::build(plan, hal, console.clone()).unwrap(), console)
+    assert_controller_comes_first(&plan);
 }
 
 #[test]
