@@ -20,7 +20,6 @@ pub fn tree(
     compatible: &[&str],
     told: &Told<'_>,
     serial: &str,
-    interrupt_parent: u32,
     children: Vec<Node>,
 ) -> Tree {
     let root = Node::new("")
@@ -28,7 +27,6 @@ pub fn tree(
         .text("model", model)
         .cell("#address-cells", 2)
         .cell("#size-cells", 2)
-        .cell("interrupt-parent", interrupt_parent)
         .child(chosen(told, serial))
         .child(Node::new("aliases").text("serial0", serial))
         .children(memory(told))

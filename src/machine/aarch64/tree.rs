@@ -68,7 +68,9 @@ pub fn tree(host: &Aarch64Platform, told: &Told<'_>) -> Tree {
     let children = children.chain(buttons(told)).collect();
     let serial = told.hardware.device(Model::Pl011).and_then(node_name).unwrap_or_default();
     let compatible = ["axvmm,virt", "linux,dummy-virt"];
-    describe::tree("axvmm virt", &compatible, told, &format!("/{serial}"), GIC, children)
+    let mut tree = describe::tree("axvmm virt", &compatible, told, &format!("/{serial}"), children);
+    tree.root = tree.root.cell("interrupt-parent", GIC);
+    tree
 }
 
 /// `cpus` (`arm/cpus.yaml`).

@@ -47,7 +47,7 @@ pub fn tree(host: &Riscv64Platform, told: &Told<'_>) -> Tree {
     let serial = serial.map(|node| node.name).unwrap_or_default();
     let children = [cpus(host, told), soc].into_iter().chain(switches(told)).collect();
     let compatible = ["axvmm,virt", "riscv-virtio"];
-    describe::tree("axvmm virt", &compatible, told, &format!("/soc/{serial}"), CONTROLLER, children)
+    describe::tree("axvmm virt", &compatible, told, &format!("/soc/{serial}"), children)
 }
 
 /// `cpus` (`riscv/cpus.yaml`, `riscv/extensions.yaml`).
@@ -139,12 +139,17 @@ fn advanced(controller: &InterruptController, told: &Told<'_>) -> Vec<Node> {
 /// A device that is ours.
 fn device(device: &DevicePlan, controller: &InterruptController, told: &Told<'_>) -> Option<Node> {
     let node = node(device)?.reg(&[device.window.mmio()?]);
-    let node = match (device.irq, controller) {
-        (Some(irq), InterruptController::Aia { .. }) => {
-            node.cells("interrupts", &[irq, LEVEL_HIGH])
+    let node = match device.irq {
+        // Not at the root: Linux would take it for the parent of the harts' own controllers, and
+        // so find none to begin with.
+        Some(irq) => {
+            let node = node.cell("interrupt-parent", CONTROLLER);
+            match controller {
+                InterruptController::Aia { .. } => node.cells("interrupts", &[irq, LEVEL_HIGH]),
+                _ => node.cell("interrupts", irq),
+            }
         }
-        (Some(irq), _) => node.cell("interrupts", irq),
-        (None, _) => node,
+        None => node,
     };
     Some(match device.model {
         Model::Uart16550 => node.text("compatible", "ns16550a").cell("clock-frequency", UART_HZ),
