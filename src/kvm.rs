@@ -19,8 +19,13 @@ mod riscv64;
 #[cfg(target_arch = "riscv64")]
 use riscv64 as arch;
 
-#[cfg(not(any(target_arch = "x86_64", target_arch = "riscv64")))]
-compile_error!("another architecture is a module beside kvm::x86_64 and kvm::riscv64");
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "aarch64")]
+use aarch64 as arch;
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+compile_error!("another architecture is a module beside kvm::x86_64 and its sisters");
 
 pub use host::{Capability, DEVICE_VARIABLE, KvmHost, OpenError};
 pub use vcpu::{KvmVCpu, KvmVCpuCreateConfig};

@@ -172,6 +172,9 @@ impl Pending {
                     return Ok(self.next(fd.get_kvm_run()).unwrap_or(AxVCpuExitReason::Nothing));
                 }
                 let reason = fd.get_kvm_run().exit_reason;
+                if let Some(what) = arch::fatal_exit(fd) {
+                    return Ok(self.fail(reason.into(), what));
+                }
                 self.fail(
                     u64::from(reason),
                     format!("KVM exited for reason {reason}, which axvmm does not know"),

@@ -116,6 +116,11 @@ fn answer_sbi(run: &mut kvm_run, index: usize, value: u64) -> bool {
     is_call
 }
 
+/// What the guest did if the vCPU has just come back for good: no such exit is this architecture's.
+pub const fn fatal_exit(_: &mut VcpuFd) -> Option<String> {
+    None
+}
+
 /// What it means that `KVM_RUN` failed with this error, if that is the guest's doing.
 pub fn guests_fault(errno: i32) -> Option<&'static str> {
     match errno {

@@ -82,6 +82,11 @@ pub fn answer_hypercall(run: &mut kvm_run, value: u64) -> bool {
     is_hypercall
 }
 
+/// What the guest did if the vCPU has just come back for good: no such exit is this architecture's.
+pub const fn fatal_exit(_: &mut VcpuFd) -> Option<String> {
+    None
+}
+
 /// What it means that `KVM_RUN` failed with this error, if that is the guest's doing: here it never
 /// is.
 pub const fn guests_fault(_: i32) -> Option<&'static str> {
