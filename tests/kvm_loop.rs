@@ -106,13 +106,15 @@ struct Fixture {
 struct Wants {
     cpus: usize,
     setup: VCpuSetup,
+    /// Devices beside the counter and the suspender.
+    devices: AxVmDevices,
     hal: Arc<KvmHal>,
 }
 
 impl Default for Wants {
     fn default() -> Self {
         let hal = KvmHal::new().expect("these tests need /dev/kvm");
-        Self { cpus: 1, setup: VCpuSetup::default(), hal }
+        Self { cpus: 1, setup: VCpuSetup::default(), devices: AxVmDevices::new(), hal }
     }
 }
 
@@ -122,12 +124,11 @@ fn fixture(code: &[u8]) -> Fixture {
 }
 
 fn fixture_with(code: &[u8], wants: Wants) -> Fixture {
-    let Wants { cpus, setup, hal } = wants;
+    let Wants { cpus, setup, mut devices, hal } = wants;
     let mut address_space = AddrSpace::new_empty(hal.clone());
     address_space.map_alloc(arch::RAM, 0xa_0000, MappingFlags::all(), true).unwrap();
     address_space.write(arch::CODE, code).unwrap();
     let suspender = Arc::new(Suspender::default());
-    let mut devices = AxVmDevices::new();
     let counter = arch::add_counter(&mut devices);
     devices.add_mmio_dev(suspender.clone()).unwrap();
     let vm = AxVM::new(AxVMParts {

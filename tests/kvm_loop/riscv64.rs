@@ -1,10 +1,13 @@
 //! The guests of `kvm_loop` in riscv64's code, and what only riscv64 has.
 
-use std::{arch::global_asm, sync::Arc};
+use std::{
+    arch::global_asm,
+    sync::{Arc, Mutex},
+};
 
 use axvmm::{
-    addr::{AccessWidth, GuestPhysAddr, GuestPhysAddrRange},
-    devices::AxVmDevices,
+    addr::{AccessWidth, GuestPhysAddr, GuestPhysAddrRange, SysRegAddr, SysRegAddrRange},
+    devices::{Access, AxVmDevices, BaseDeviceOps, Effect, EmuDeviceType},
     hal::{AxVMHal, InterruptController, IrqSink, Platform},
     kvm::KvmHal,
     vm::{StopReason, VCpuThreads},
@@ -40,6 +43,8 @@ macro_rules! guest {
         global_asm!(
             ".pushsection .rodata.guests, \"a\"",
             ".option push",
+            // Whether the compiler hands the target's extensions on depends on how it is called.
+            ".option arch, rv64gc",
             ".option norvc",
             ".option norelax",
             ".balign 4",
@@ -217,6 +222,86 @@ fn what_kvm_does_not_emulate_is_the_guests_fault() {
         let reason = run(&fixture);
         assert_eq!(reason.exit_status(), 33, "{reason}");
         assert!(reason.to_string().contains(what), "{reason}");
+    }
+}
+
+guest! {
+    /// Reads and writes a CSR, and tells what it read; when that raises an exception tells the
+    /// cause, how far `sepc` is from the instruction, and that no register has changed.
+    fn accesses_a_csr:
+    "lla t0, 5f",
+    "csrw stvec, t0",
+    "li t1, 0x5a5",
+    "li t2, 0x0f0",
+    "csrsi sstatus, 2",
+    "3: csrrs t1, 0x15c, t2", // stopei
+    "sd t1, 0(s0)",
+    "j 9f",
+    ".balign 4",
+    "5: csrr t3, scause",
+    "sd t3, 0(s0)",
+    "lla t4, 3b",
+    "csrr t5, sepc",
+    "sub t5, t5, t4",
+    "sd t5, 0(s0)",
+    "sd t1, 0(s0)",
+    "csrr t5, sstatus",
+    "andi t5, t5, 0x122", // SPP, SPIE, SIE
+    "sd t5, 0(s0)",
+}
+
+/// KVM leaves the CSRs of the AIA to us if the processor has it and the VM has not. Otherwise it
+/// raises the exception itself.
+#[test]
+fn a_csr_that_nobody_has_is_an_illegal_instruction() {
+    let fixture = fixture(accesses_a_csr());
+    assert_eq!(run(&fixture).exit_status(), 0);
+    assert_eq!(fixture.counter.values(), [2, 0, 0x5a5, 0x120, 0xff]);
+}
+
+/// A CSR that reads as 0xf00 and records what is written.
+#[derive(Default)]
+struct Csr(Mutex<Vec<u64>>);
+
+impl BaseDeviceOps<SysRegAddrRange> for Csr {
+    fn name(&self) -> &str {
+        "csr"
+    }
+
+    fn emu_type(&self) -> EmuDeviceType {
+        EmuDeviceType::Dummy
+    }
+
+    fn address_range(&self) -> SysRegAddrRange {
+        SysRegAddrRange::at(SysRegAddr(0x15c))
+    }
+
+    fn handle_read(&self, _: u64, _: AccessWidth) -> Result<u64, Access> {
+        Ok(0xf00)
+    }
+
+    fn handle_write(&self, _: u64, _: AccessWidth, val: u64) -> Result<Effect, Access> {
+        self.0.lock().unwrap().push(val);
+        Ok(Effect::None)
+    }
+}
+
+#[test]
+fn a_csr_that_somebody_has_is_read_and_written() {
+    let csr = Arc::new(Csr::default());
+    let mut devices = AxVmDevices::new();
+    devices.add_sys_reg_dev(csr.clone()).unwrap();
+    let wants = Wants { devices, ..Wants::default() };
+    let Platform::Riscv64(platform) = wants.hal.platform().unwrap() else { unreachable!() };
+    let fixture = fixture_with(accesses_a_csr(), wants);
+    assert_eq!(run(&fixture).exit_status(), 0);
+    let written = csr.0.lock().unwrap();
+    if platform.extensions.contains(&"ssaia") {
+        assert_eq!(fixture.counter.values(), [0xf00, 0xff]);
+        assert_eq!(*written, [0xff0]);
+    } else {
+        assert_eq!(fixture.counter.values()[0], 2, "KVM keeps it from us");
+        assert!(written.is_empty());
     }
 }
 
