@@ -12,7 +12,8 @@ use std::{
 };
 
 pub use exits::{
-    OwnExit, answer_hypercall, fatal_exit, guests_fault, refuse_sys_reg, set_second_return_value,
+    OwnExit, answer_hypercall, fatal_exit, guests_fault, raise_fault, refuse_sys_reg,
+    set_second_return_value,
 };
 use gic::Gic;
 use kvm_bindings::{

@@ -184,10 +184,15 @@ impl Pending {
                 fd.set_kvm_immediate_exit(0);
                 AxVCpuExitReason::Nothing
             }
-            Err(errno) => match arch::guests_fault(errno.errno()) {
-                Some(what) => self.fail(errno.errno() as u64, format!("{what} ({errno})")),
-                None => return Err(HalError::failed("run the guest (KVM_RUN)", errno)),
-            },
+            Err(errno) => {
+                if arch::raise_fault(fd, errno.errno()) {
+                    return Ok(AxVCpuExitReason::Nothing);
+                }
+                match arch::guests_fault(errno.errno()) {
+                    Some(what) => self.fail(errno.errno() as u64, format!("{what} ({errno})")),
+                    None => return Err(HalError::failed("run the guest (KVM_RUN)", errno)),
+                }
+            }
         };
         Ok(reason)
     }

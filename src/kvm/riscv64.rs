@@ -15,7 +15,8 @@ use std::sync::{
 
 use aia::Aia;
 pub use exits::{
-    OwnExit, answer_hypercall, fatal_exit, guests_fault, refuse_sys_reg, set_second_return_value,
+    OwnExit, answer_hypercall, fatal_exit, guests_fault, raise_fault, refuse_sys_reg,
+    set_second_return_value,
 };
 use kvm_bindings::{
     KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_STOPPED, KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_DBCN,

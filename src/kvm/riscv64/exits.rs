@@ -121,6 +121,15 @@ pub const fn fatal_exit(_: &mut VcpuFd) -> Option<String> {
     None
 }
 
+/// Raises the exception that the processor raises by itself where `KVM_RUN` fails instead; `false`:
+/// it is none of those.
+///
+/// That is a fetch from where no memory can be, as Linux does it to leave virtual addresses when
+/// it starts a crash kernel: it switches translation off, and the exception's handler is the way on.
+pub fn raise_fault(fd: &VcpuFd, errno: i32) -> bool {
+    errno == libc::EOPNOTSUPP && regs::raise_fetch_fault(fd).unwrap_or(false)
+}
+
 /// What it means that `KVM_RUN` failed with this error, if that is the guest's doing.
 pub fn guests_fault(errno: i32) -> Option<&'static str> {
     match errno {

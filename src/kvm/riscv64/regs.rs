@@ -44,8 +44,12 @@ const SSTATUS_SIE: u64 = 1 << 1;
 const SSTATUS_SPIE: u64 = 1 << 5;
 const SSTATUS_SPP: u64 = 1 << 8;
 
-/// Exception code in `scause`.
+/// Exception codes in `scause`.
+const INSTRUCTION_ACCESS_FAULT: u64 = 1;
 const ILLEGAL_INSTRUCTION: u64 = 2;
+
+/// How many bits a physical address has at most (`satp` has a page's number in 44).
+const PHYSICAL_BITS: u32 = 56;
 
 /// `a0`, in which the boot protocol has the hart's number.
 const A0: usize = 10;
@@ -97,11 +101,28 @@ pub fn set_gpr(fd: &VcpuFd, number: usize, value: u64) -> HalResult {
 /// Lets the instruction at `pc` raise an illegal instruction exception. `stval` is 0, which says
 /// that the instruction is not told.
 pub fn raise_illegal_instruction(fd: &VcpuFd) -> HalResult {
+    raise(fd, ILLEGAL_INSTRUCTION, 0)
+}
+
+/// Raises an instruction access fault if `pc` is no physical address, where nothing translates it,
+/// and else says that it does not. The handler must be one, or this would never end.
+pub fn raise_fetch_fault(fd: &VcpuFd) -> HalResult<bool> {
+    let get = |reg: OneReg| reg.get(fd).map_err(read_failed);
+    let pc = get(OneReg::PC)?;
+    let is_physical = |address: u64| address >> PHYSICAL_BITS == 0;
+    if get(OneReg::SATP)? != 0 || is_physical(pc) || !is_physical(get(OneReg::STVEC)?) {
+        return Ok(false);
+    }
+    raise(fd, INSTRUCTION_ACCESS_FAULT, pc)?;
+    Ok(true)
+}
+
+fn raise(fd: &VcpuFd, cause: u64, value: u64) -> HalResult {
     let get = |reg: OneReg| reg.get(fd).map_err(read_failed);
     let from_user = get(OneReg::MODE)? == u64::from(KVM_RISCV_MODE_U);
     write(fd, OneReg::SEPC, get(OneReg::PC)?)?;
-    write(fd, OneReg::SCAUSE, ILLEGAL_INSTRUCTION)?;
-    write(fd, OneReg::STVAL, 0)?;
+    write(fd, OneReg::SCAUSE, cause)?;
+    write(fd, OneReg::STVAL, value)?;
     write(fd, OneReg::SSTATUS, sstatus_in_trap(get(OneReg::SSTATUS)?, from_user))?;
     write(fd, OneReg::MODE, KVM_RISCV_MODE_S.into())?;
     // The two lowest bits are the mode, which only interrupts look at.

@@ -87,6 +87,11 @@ pub const fn fatal_exit(_: &mut VcpuFd) -> Option<String> {
     None
 }
 
+/// Whether an exception was raised where `KVM_RUN` failed: KVM does that itself.
+pub const fn raise_fault(_: &VcpuFd, _: i32) -> bool {
+    false
+}
+
 /// What it means that `KVM_RUN` failed with this error, if that is the guest's doing: here it never
 /// is.
 pub const fn guests_fault(_: i32) -> Option<&'static str> {
