@@ -207,6 +207,33 @@ fn harts_start_each_other() {
     assert_eq!(fixture.counter.values(), [0, 1, 0x101, 2, 0x102, 3, 0x103, 0xff]);
 }
 
+guest! {
+    /// Goes on in the trap handler after a jump to where no memory can be, as kexec does.
+    fn trampolines:
+    "lla t0, 5f",
+    "csrw stvec, t0",
+    "li t0, -4096",
+    "jr t0",
+    ".balign 4",
+    "5: csrr t0, scause",
+    "sd t0, 0(s0)",
+    "csrr t0, stval",
+    "sd t0, 0(s0)",
+}
+
+#[test]
+fn code_at_no_address_raises_an_exception() {
+    let fixture = fixture(trampolines());
+    assert_eq!(run(&fixture).exit_status(), 0);
+    assert_eq!(fixture.counter.values(), [1, -4096_i64 as u64, 0xff]);
+}
+
+guest! {
+    fn falls_for_ever:
+    "li t0, -4096",
+    "csrw stvec, t0",
+    "jr t0",
+}
 guest! { fn runs_away: "li t0, 0x40000000", "jr t0" }
 guest! { fn misaligned: "ld t0, 1(s0)" }
 guest! { fn atomic: "amoadd.w t0, t0, (s0)" }
@@ -215,6 +242,7 @@ guest! { fn atomic: "amoadd.w t0, t0, (s0)" }
 fn what_kvm_does_not_emulate_is_the_guests_fault() {
     for (guest, what) in [
         (runs_away(), "where no memory is"),
+        (falls_for_ever(), "where no memory is"),
         (atomic(), "no plain load or store"),
         (misaligned(), "not aligned"),
     ] {
