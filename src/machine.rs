@@ -72,7 +72,7 @@ impl fmt::Display for Button {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::CtrlAltDel(_) => "Ctrl-Alt-Del",
-            Self::Power(..) => "the power button",
+            Self::Power(..) => "power button",
         })
     }
 }

@@ -7,7 +7,7 @@ const CTRL_A: u8 = 0x01;
 pub const HELP: &str = "
 axvmm: keys on the console
   Ctrl-A x       ends the guest and axvmm
-  Ctrl-A d       Ctrl-Alt-Del on a PC's keyboard; on aarch64, the power button
+  Ctrl-A d       presses Ctrl-Alt-Del (x86_64) or the power button (aarch64)
   Ctrl-A Ctrl-A  sends Ctrl-A to the guest, as Ctrl-A a does
   Ctrl-A h       this text
 ";

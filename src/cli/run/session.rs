@@ -261,7 +261,7 @@ impl Session {
         match &running.machine.handles.button {
             None => log_output::tell("this board has no button; end it with Ctrl-A x"),
             Some(button) if !button.press() => {
-                log_output::tell(&format!("the guest does not look at its buttons: no {button}"));
+                log_output::tell(&format!("the guest does not wait for it: no {button}"));
             }
             Some(_) => {}
         }
