@@ -1,15 +1,17 @@
 //! How guests end, and what becomes of it: exit statuses, resets, timeouts, the result file. Tiny
 //! guests on this machine's own KVM, through the binary.
-#![cfg(target_arch = "x86_64")]
 
 mod common;
 
 use std::{fs, process::Stdio, time::Duration};
 
-use common::{run, run_guest, start};
+use common::{WORDS, run, run_guest, start};
 use serde_json::json;
 
-const STOP: &str = "stop-x86_64.elf";
+const STOP: &str = "stop";
+
+/// How a dump names the program counter.
+const PC: &str = if cfg!(target_arch = "x86_64") { "RIP" } else { "pc" };
 
 /// More than any of these guests may cause to be logged: a page or two.
 const BOUNDED_LOG: usize = 16 << 10;
@@ -27,27 +29,59 @@ fn stops(word: &str, args: &[&str], status: i32) -> common::Finished {
 #[test]
 fn a_guest_that_powers_off_is_a_success() {
     stops("poweroff", &[], 0);
-    stops("sleep", &[], 0);
     stops("poweroff", &["-n", "4"], 0);
 }
 
 #[test]
 fn a_reset_is_a_status_where_no_reboot_is_wanted() {
-    stops("reset-cf9", &["--no-reboot"], 32);
-    stops("reset-i8042", &["--no-reboot"], 32);
-    run(run_guest("acpi-x86_64.elf", "reset").arg("--no-reboot")).assert(32, "FACP");
+    for word in WORDS.resets {
+        stops(word, &["--no-reboot"], 32);
+    }
 }
 
 #[test]
 fn a_crash_shows_the_registers_and_what_came_before() {
-    let ended = stops("triple", &[], 33);
-    ended.assert_tells(&["triple fault", "vCPU 0", "RIP", "code at 0x", "latest exits"]);
+    let ended = stops(WORDS.crash, &[], 33);
+    ended.assert_tells(&["vCPU 0", PC, "code at 0x", "latest exits"]);
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_ends_that_only_a_pc_has() {
+    stops("sleep", &[], 0);
+    stops("triple", &[], 33).assert_tells(&["triple fault"]);
+    stops("exit501=3", &[], 7);
+    run(run_guest("acpi", "reset").arg("--no-reboot")).assert(32, "FACP");
+}
+
+#[cfg(target_arch = "riscv64")]
+#[test]
+fn the_ends_that_only_riscv64_has() {
+    stops("pass", &[], 0);
+    stops("exit=0", &[], 1); // a failure all the same
+    stops("exit=255", &[], 255);
+}
+
+#[cfg(target_arch = "x86_64")]
 #[test]
 fn what_kvm_cannot_go_on_with_is_a_crash() {
     stops("internal-error", &[], 33).assert_tells(&["RIP", "code at 0x"]);
     stops("jump", &[], 33).assert_tells(&["RIP"]);
+}
+
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn what_kvm_cannot_go_on_with_is_a_crash() {
+    stops("pair", &[], 33).assert_tells(&[PC, "code at 0x"]);
+    stops("post-index", &[], 33).assert_tells(&[PC, "code at 0x"]);
+}
+
+#[cfg(target_arch = "riscv64")]
+#[test]
+fn what_kvm_cannot_go_on_with_is_a_crash() {
+    for word in ["jump", "misaligned", "atomic"] {
+        stops(word, &[], 33).assert_tells(&[PC]);
+    }
 }
 
 #[test]
@@ -57,11 +91,12 @@ fn a_panic_of_the_guest_has_its_own_status() {
 
 #[test]
 fn a_test_exit_device_gives_its_own_status() {
-    stops("exit=0", &[], 1);
-    stops("exit=21", &[], 43);
-    stops("exit501=3", &[], 7);
+    if let Some((word, status)) = WORDS.exit {
+        stops(word, &[], status);
+    }
 }
 
+#[cfg(target_arch = "x86_64")]
 #[test]
 fn a_test_exit_device_stands_where_the_configuration_says() {
     stops("exit501=3", &["--set", "devices.debug_exit=0x501"], 7);
@@ -91,8 +126,7 @@ fn a_guest_that_ends_in_time_is_not_kept_waiting() {
 #[test]
 fn a_reset_restarts_the_guest_in_the_same_process() {
     for guest in ["console-echo", "serial-irq"] {
-        let mut running =
-            start(run_guest(&format!("{guest}-x86_64.elf"), "").stdin(Stdio::piped()));
+        let mut running = start(run_guest(guest, "").stdin(Stdio::piped()));
         running.wait_for(&format!("{guest}: ready"));
         running.type_in("before\n");
         running.wait_for("BEFORE");
@@ -108,12 +142,12 @@ fn a_reset_restarts_the_guest_in_the_same_process() {
 
 #[test]
 fn a_reset_by_all_processors_at_once_is_one_reset() {
-    let mut command = run_guest("smp-x86_64.elf", "reset");
+    let mut command = run_guest("smp", "reset");
     run(command.args(["-n", "4", "--no-reboot"])).assert(32, "smp: 4 cpus").assert_tells(&[]);
 
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("result");
-    let mut command = run_guest("smp-x86_64.elf", "reset");
+    let mut command = run_guest("smp", "reset");
     command.args(["-n", "4", "--timeout", "3s", "--result-file"]).arg(&file);
     let ended = run(&mut command);
     ended.assert(124, "smp: 4 cpus").assert_tells(&[]);
@@ -125,7 +159,7 @@ fn a_reset_by_all_processors_at_once_is_one_reset() {
 
 #[test]
 fn a_power_off_by_all_processors_at_once_is_clean() {
-    let mut command = run_guest("smp-x86_64.elf", "poweroff");
+    let mut command = run_guest("smp", "poweroff");
     run(command.args(["-n", "4"])).assert(0, "smp: 4 cpus").assert_tells(&[]);
 }
 
@@ -136,12 +170,14 @@ fn the_result_file_says_how_it_went() {
     let path = file.to_str().unwrap();
     for (word, args, reason, status, vcpu) in [
         ("poweroff", &[] as &[_], "shutdown", 0, json!(null)),
-        ("reset-cf9", &["--no-reboot"], "reset", 32, json!(null)),
-        ("triple", &[], "fault", 33, json!(0)),
+        (WORDS.resets[0], &["--no-reboot"], "reset", 32, json!(null)),
+        (WORDS.crash, &[], "fault", 33, json!(0)),
         ("panic", &[], "panic", 34, json!(null)),
-        ("exit=21", &[], "test-exit", 43, json!(null)),
         ("spin", &["--timeout", "1s"], "timeout", 124, json!(null)),
-    ] {
+    ]
+    .into_iter()
+    .chain(WORDS.exit.map(|(word, status)| (word, &[] as &[_], "test-exit", status, json!(null))))
+    {
         let ended = stops(word, &[args, &["--result-file", path]].concat(), status);
         let result = result(&file);
         let told = [&result["reason"], &result["status"], &result["vcpu"], &result["reboots"]];
@@ -155,11 +191,12 @@ fn the_result_file_says_how_it_went() {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 #[test]
 fn the_result_file_tells_of_accesses_that_nobody_took() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("result.json");
-    let mut command = run_guest("everywhere-x86_64.elf", "");
+    let mut command = run_guest("everywhere", "");
     run(command.arg("--result-file").arg(&file)).assert(0, "everywhere: ok");
     let result = result(&file);
     // Nearly every one of 65536 ports, and every 64 KiB of the address space above RAM.

@@ -1,12 +1,18 @@
 //! Tiny guests on this machine's own KVM, through the binary: what each boot protocol hands over,
 //! what the board's devices do, and that a guest's mischief stays its own. How guests end is
 //! `ends.rs`' subject.
-#![cfg(target_arch = "x86_64")]
 
 mod common;
 
+/// The tests that only this architecture's board has, and how it tells of what all have.
+#[cfg_attr(target_arch = "x86_64", path = "guests/x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "guests/aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "guests/riscv64.rs")]
+mod board;
+
 use std::{
     collections::BTreeMap,
+    env::consts::ARCH,
     fs,
     io::Read,
     path::Path,
@@ -17,6 +23,9 @@ use std::{
 
 use common::{Running, guest, root, run, run_guest, start};
 use nix::sys::signal::Signal;
+
+/// A file in configs/: what it is fed, ends with, and prints.
+type Example = (&'static str, &'static str, i32, &'static [&'static str]);
 
 /// More than any of these guests may cause to be logged: a page or two.
 const BOUNDED_LOG: usize = 16 << 10;
@@ -32,13 +41,6 @@ fn prints(command: &mut Command, parts: &[&str]) -> common::Finished {
     ended
 }
 
-/// `axvmm run -k GUEST`, without a command line.
-fn bare(file: &str) -> Command {
-    let mut command = common::axvmm();
-    command.args(["run", "-m", "16M", "-k"]).arg(guest(file));
-    command
-}
-
 /// A guest whose stdin is a pipe.
 fn typed(command: &mut Command) -> Running {
     start(command.stdin(Stdio::piped()))
@@ -47,47 +49,10 @@ fn typed(command: &mut Command) -> Running {
 // What a guest is given at its start.
 
 #[test]
-fn an_elf_with_a_pvh_note() {
-    let dir = tempfile::tempdir().unwrap();
-    let initrd = dir.path().join("initrd");
-    fs::write(&initrd, b"initial bytes").unwrap();
-    let mut command = run_guest("pvh-info-x86_64.elf", "one two=three");
-    let parts = [
-        "command line: one two=three\r\n",
-        "modules: 1\r\n",
-        ", 13 bytes, ",
-        "signature and checksum right",
-    ];
-    prints(command.arg("-i").arg(initrd), &parts);
-}
-
-#[test]
-fn a_guest_without_a_command_line() {
-    prints(&mut bare("pvh-info-x86_64.elf"), &["command line: \r\n", "modules: 0\r\n"]);
-    prints(&mut bare("hello64-x86_64.elf"), &["command line: \r\n"]);
-}
-
-#[test]
-fn an_elf_by_the_64_bit_linux_protocol() {
-    let parts = ["Hello from long mode", "command line: quiet root=/dev/vda\r\n"];
-    prints(&mut run_guest("hello64-x86_64.elf", "quiet root=/dev/vda"), &parts);
-}
-
-#[test]
-fn a_bzimage_with_an_initrd() {
-    let dir = tempfile::tempdir().unwrap();
-    let initrd = dir.path().join("initrd");
-    fs::write(&initrd, b"initial bytes").unwrap();
-    let mut command = run_guest("hello-bzimage-x86_64.bin", "quiet");
-    let parts = ["Hello from a bzImage", "command line: quiet\r\n", "13 bytes, "];
-    prints(command.arg("-i").arg(initrd), &parts);
-}
-
-#[test]
-fn memory_on_both_sides_of_the_hole() {
-    let mut command = run_guest("memory-x86_64.elf", "");
-    let ended =
-        prints(command.args(["--set", "base.memory=5G"]), &["memory: ok", "0x0000000100000000"]);
+fn memory_on_both_sides_of_4_gib() {
+    let mut command = run_guest("memory", "");
+    let ended = prints(command.args(["--set", "base.memory=5G"]), &["memory: ok"]);
+    ended.assert(0, board::BEYOND_4_GIB);
     let kib = number_before(&ended.stdout, " KiB");
     // What the board keeps for itself is less than a MiB.
     assert!((5 << 20) - kib < 1 << 10, "{ended:#?}");
@@ -102,15 +67,13 @@ fn number_before(text: &str, what: &str) -> u64 {
 }
 
 #[test]
-fn every_processor_comes_up_and_sees_the_topology() {
+fn every_processor_comes_up_and_sees_what_it_is() {
     for cpus in [1, 2, 4, 16] {
-        let mut command = run_guest("smp-x86_64.elf", "");
+        let mut command = run_guest("smp", "");
         let ended =
             prints(command.args(["-n", &cpus.to_string()]), &[&format!("smp: {cpus} cpus\r\n")]);
         for id in 0..cpus {
-            let line = format!(
-                "cpu: apic id {id}, x2apic id {id}, threads in a core 1, in a package {cpus}\r\n"
-            );
+            let line = board::of_cpu(id, cpus);
             assert!(ended.stdout.contains(&line), "no {line:?} in {ended:#?}");
         }
     }
@@ -119,37 +82,8 @@ fn every_processor_comes_up_and_sees_the_topology() {
 // The board's devices.
 
 #[test]
-fn the_clock_tells_the_hosts_time_in_utc() {
-    let ended = prints(&mut run_guest("rtc-x86_64.elf", ""), &["rtc: 2"]);
-    let told = ended.stdout.split("rtc: ").nth(1).unwrap().trim();
-    let date = Command::new("date").args(["-u", "-d", told, "+%s"]).output().unwrap();
-    let seconds: i64 = String::from_utf8(date.stdout).unwrap().trim().parse().unwrap();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    assert!((now.as_secs() as i64 - seconds).abs() < 120, "{told:?} is not now");
-}
-
-#[test]
-fn the_keyboard_controller_and_its_keyboard_answer() {
-    let parts = ["self test: 0x55\r\n", "keyboard reset: 0xfa 0xaa\r\n", "id: 0xfa 0xab 0x41\r\n"];
-    prints(&mut run_guest("i8042-x86_64.elf", ""), &parts);
-}
-
-#[test]
-fn the_debug_console_prints_lines_and_strings() {
-    let ended = prints(&mut run_guest("debug-ports-x86_64.elf", ""), &["0xe9 reads 0xe9"]);
-    let all = ended.stdout + &ended.stderr;
-    assert!(all.contains("debug-ports: a line on port 0xe9"), "{all:?}");
-    assert!(all.contains("debug-ports: a string on port 0xe9"), "{all:?}");
-}
-
-#[test]
-fn the_acpi_tables_say_how_to_power_off() {
-    prints(&mut run_guest("acpi-x86_64.elf", ""), &["FACP", "sleep control register"]);
-}
-
-#[test]
 fn a_line_of_input_wakes_a_halted_processor() {
-    let mut running = typed(&mut run_guest("serial-irq-x86_64.elf", ""));
+    let mut running = typed(&mut run_guest("serial-irq", ""));
     running.wait_for("serial-irq: ready");
     wait_until_idle(running.pid());
     running.type_in("first\n");
@@ -162,7 +96,7 @@ fn a_line_of_input_wakes_a_halted_processor() {
 
 #[test]
 fn input_that_is_there_from_the_beginning_is_not_lost() {
-    let mut running = typed(&mut run_guest("serial-irq-x86_64.elf", ""));
+    let mut running = typed(&mut run_guest("serial-irq", ""));
     running.type_in("early line\nquit\n");
     running.finish().assert(0, "EARLY LINE");
 }
@@ -170,21 +104,8 @@ fn input_that_is_there_from_the_beginning_is_not_lost() {
 // Guests that behave badly.
 
 #[test]
-fn accesses_where_nobody_is_are_answered_as_nobody_answers() {
-    let ended = prints(&mut run_guest("wild-x86_64.elf", ""), &["wild: ok"]);
-    assert!(ended.stderr.len() < BOUNDED_LOG, "{ended:#?}");
-}
-
-#[test]
-fn a_guest_that_writes_everywhere_fills_no_log() {
-    let ended = prints(&mut run_guest("everywhere-x86_64.elf", ""), &["everywhere: ok"]);
-    ended.assert_tells(&["counted, not told"]);
-    assert!(ended.stderr.len() < BOUNDED_LOG, "{} bytes", ended.stderr.len());
-}
-
-#[test]
 fn a_guest_that_spins_on_an_exit_can_be_ended() {
-    let running = start(&mut run_guest("stop-x86_64.elf", "spin"));
+    let running = start(&mut run_guest("stop", "spin"));
     running.wait_for("stop: spin");
     let ended = ends_soon_by(running, Signal::SIGTERM);
     assert!(ended.stderr.len() < BOUNDED_LOG, "{ended:#?}");
@@ -192,7 +113,7 @@ fn a_guest_that_spins_on_an_exit_can_be_ended() {
 
 #[test]
 fn a_guest_that_floods_the_console_can_be_ended() {
-    let running = start(&mut run_guest("stop-x86_64.elf", "flood"));
+    let running = start(&mut run_guest("stop", "flood"));
     running.wait_for_times("and more of it", 100);
     let ended = ends_soon_by(running, Signal::SIGTERM);
     assert!(ended.stderr.len() < BOUNDED_LOG, "{ended:#?}");
@@ -201,11 +122,8 @@ fn a_guest_that_floods_the_console_can_be_ended() {
 /// Nobody reads: the guest goes on or waits, and axvmm keeps what it cannot print within bounds.
 #[test]
 fn a_flood_that_nobody_reads_stays_out_of_memory() {
-    let mut child = run_guest("stop-x86_64.elf", "flood")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child =
+        run_guest("stop", "flood").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut first = [0; 16];
     child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
     let pid = child.id() as i32;
@@ -219,7 +137,7 @@ fn a_flood_that_nobody_reads_stays_out_of_memory() {
 
 #[test]
 fn a_halted_guest_costs_nothing_and_can_be_ended() {
-    let running = start(&mut run_guest("stop-x86_64.elf", "halt"));
+    let running = start(&mut run_guest("stop", "halt"));
     running.wait_for("stop: halt");
     wait_until_idle(running.pid());
     ends_soon_by(running, Signal::SIGTERM);
@@ -227,7 +145,7 @@ fn a_halted_guest_costs_nothing_and_can_be_ended() {
 
 #[test]
 fn sixteen_halted_processors_can_be_ended() {
-    let running = start(run_guest("stop-x86_64.elf", "halt").args(["-n", "16"]));
+    let running = start(run_guest("stop", "halt").args(["-n", "16"]));
     running.wait_for("stop: halt");
     ends_soon_by(running, Signal::SIGINT);
 }
@@ -275,7 +193,7 @@ fn cpu_ticks(pid: i32) -> u64 {
 fn each_vcpu_is_a_thread_with_its_name_on_its_host_cpus() {
     let host_cpus = thread::available_parallelism().unwrap().get();
     let second = if host_cpus > 1 { 2 } else { 1 };
-    let mut command = run_guest("console-echo-x86_64.elf", "");
+    let mut command = run_guest("console-echo", "");
     let sets = format!("base.phys_cpu_sets=[1, {second}]");
     let running = typed(command.args(["-n", "2", "--set", "base.id=7", "--set", &sets]));
     running.wait_for("console-echo: ready");
@@ -311,7 +229,7 @@ fn threads(pid: i32) -> BTreeMap<String, u64> {
 
 #[test]
 fn host_cpus_that_are_not_there_are_refused() {
-    let mut command = run_guest("hello-x86_64.elf", "");
+    let mut command = run_guest("hello", "");
     let ended = run(command.args(["--set", "base.phys_cpu_sets=[0x8000000000000000]"]));
     ended.assert(35, "").assert_tells(&["0x8000000000000000"]);
 }
@@ -329,7 +247,8 @@ fn doctor_tells_whether_a_linux_kernel_can_run_here() {
     ended.assert(0, told);
     // Without such hardware all of a guest's ring 0 is emulated, and Linux needs more than that.
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap();
-    if !cpu.split_whitespace().any(|flag| ["vmx", "svm"].contains(&flag)) {
+    let pc_can = cpu.split_whitespace().any(|flag| ["vmx", "svm"].contains(&flag));
+    if ARCH == "x86_64" && !pc_can {
         assert_eq!(verdict["linux"], false, "{verdict}");
         ended.assert(0, "cmpxchg16b").assert(0, "tests/hosts/host");
     }
@@ -337,34 +256,10 @@ fn doctor_tells_whether_a_linux_kernel_can_run_here() {
 
 // The examples.
 
-/// What each file in configs/ is fed, ends with, and prints.
-const EXAMPLES: [(&str, &str, i32, &[&str]); 6] = [
-    ("axvisor-x86_64.toml", "", 0, &["Hello from real mode"]),
-    ("console-x86_64.toml", "shout\nquit\n", 0, &["SHOUT"]),
-    ("exit-status-x86_64.toml", "", 43, &["stop: exit"]),
-    ("hello-x86_64.toml", "", 0, &["Hello from axvmm's guest"]),
-    (
-        "multiboot-x86_64.toml",
-        "",
-        0,
-        &[
-            "Hello from multiboot",
-            "command line: from a file",
-            "modules: 2",
-            "'first'",
-            "'second module'",
-        ],
-    ),
-    ("smp-x86_64.toml", "", 0, &["smp: 4 cpus\r\n"]),
-];
-
-/// Those that other tests run.
-const ELSEWHERE: [&str; 1] = ["debian-x86_64.toml"]; // linux.rs
-
 #[test]
 fn every_example_runs() {
-    guest("hello-x86_64.elf"); // has them built
-    for (file, input, status, parts) in EXAMPLES {
+    guest("hello"); // has them built
+    for (file, input, status, parts) in board::EXAMPLES {
         let config = root().join("configs").join(file);
         let mut running = typed(common::axvmm().args(["run", "--config"]).arg(config));
         running.type_in(input);
@@ -381,10 +276,12 @@ fn no_example_is_forgotten() {
     let mut found: Vec<String> = fs::read_dir(root().join("configs"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with("-x86_64.toml"))
+        .filter(|name| name.ends_with(&format!("-{ARCH}.toml")))
         .collect();
     found.sort();
-    let mut named: Vec<_> = EXAMPLES.iter().map(|example| example.0).chain(ELSEWHERE).collect();
+    let elsewhere = format!("debian-{ARCH}.toml"); // linux.rs
+    let named = board::EXAMPLES.iter().map(|example| example.0.to_owned());
+    let mut named: Vec<_> = named.chain([elsewhere]).collect();
     named.sort();
     assert_eq!(found, named);
 }

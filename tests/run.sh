@@ -58,8 +58,9 @@ wanted() { [[ " ${parts[*]} " == *" $1 "* && " ${without[*]} " != *" $1 "* ]]; }
 cd "$repo"
 mkdir -p "$cache"
 
-# The test programs that drive /dev/kvm, beside the library's own tests; those of other boards have none.
+# The test programs that drive /dev/kvm, beside the library's own tests, and those of them that are about PCs.
 kvm_tests=(kvm_loop boot_protocols buttons guests ends console terminal run readme)
+pc_tests=(boot_protocols readme)
 # Those that bring up hosts themselves.
 host_tests=(linux hosts)
 
@@ -95,14 +96,17 @@ check_lints() {
 
 # run_in_host ARCH: builds the test programs for this architecture, and runs those that need KVM in its host.
 run_in_host() {
-    local program programs with=()
+    local name names=() program programs with=()
     load_arch "$1"
+    for name in "${kvm_tests[@]}"; do
+        [ "$1" != x86_64 ] && [[ " ${pc_tests[*]} " == *" $name "* ]] || names+=("$name")
+    done
     resources/guests/build "$1"
     mapfile -t programs < <(
-        cargo_for_host test --profile hosts --no-run --lib "${kvm_tests[@]/#/--test=}" 2>&1 | tee /dev/stderr |
+        cargo_for_host test --profile hosts --no-run --lib "${names[@]/#/--test=}" 2>&1 | tee /dev/stderr |
             sed -n 's/^ *Executable .*(\(.*\))$/\1/p'
     )
-    [ ${#programs[@]} -eq $((${#kvm_tests[@]} + 1)) ] || die "the test programs for $1 were not built"
+    [ ${#programs[@]} -eq $((${#names[@]} + 1)) ] || die "the test programs for $1 were not built"
     for program in "${programs[@]}"; do with+=(--with "$program:tests/${program##*/}"); done
     # shellcheck disable=SC2016 # for the shell in the host
     AXVMM_PROFILE=hosts tests/hosts/host "$1" "${with[@]}" --with README.md --memory 2G -- sh -c '

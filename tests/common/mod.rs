@@ -2,7 +2,8 @@
 #![allow(dead_code)] // each test program uses a part
 
 use std::{
-    env, fs,
+    env::{self, consts::ARCH},
+    fs,
     io::{Read, Write},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -36,22 +37,46 @@ pub fn axvmm() -> Command {
     command
 }
 
-/// A tiny guest by its file name, e.g. `hello-x86_64.elf`; builds those of this architecture if need
-/// be.
-pub fn guest(file: &str) -> PathBuf {
+/// A tiny guest by its name, e.g. `hello` for this architecture's, or by its file name where it is
+/// not an ELF file; builds those of this architecture if need be.
+pub fn guest(name: &str) -> PathBuf {
     static BUILD: Once = Once::new();
     BUILD.call_once(|| {
         let script = root().join("resources/guests/build");
         if script.exists() {
-            let status =
-                Command::new(script).arg(env::consts::ARCH).status().expect("run the script");
+            let status = Command::new(script).arg(ARCH).status().expect("run the script");
             assert!(status.success(), "resources/guests/build failed");
         }
     });
+    let file = if name.contains('.') { name.into() } else { format!("{name}-{ARCH}.elf") };
     let path = root().join("configs/guests").join(file);
     assert!(path.exists(), "{} is not there", path.display());
     path
 }
+
+/// The words that the guest `stop` has for what each board does in its own way.
+pub struct Words {
+    /// Crashes the guest.
+    pub crash: &'static str,
+    /// Reset the machine.
+    pub resets: &'static [&'static str],
+    /// Ends with a status of the guest's choice, and that status.
+    pub exit: Option<(&'static str, i32)>,
+}
+
+pub const WORDS: Words = match ARCH.as_bytes() {
+    b"aarch64" => Words { crash: "pair", resets: &["reset"], exit: None },
+    b"riscv64" => Words {
+        crash: "jump",
+        resets: &["reset", "reset-warm", "reset-finisher"],
+        exit: Some(("exit=21", 21)),
+    },
+    _ => Words {
+        crash: "triple",
+        resets: &["reset-cf9", "reset-i8042"],
+        exit: Some(("exit=21", 43)),
+    },
+};
 
 /// `tests/hosts/host NAME`: a command in an emulated KVM host, with an axvmm that checks more than
 /// its users' does.
@@ -62,9 +87,9 @@ pub fn host(name: &str) -> Command {
 }
 
 /// `axvmm run -k GUEST -c CMDLINE`.
-pub fn run_guest(file: &str, cmdline: &str) -> Command {
+pub fn run_guest(name: &str, cmdline: &str) -> Command {
     let mut command = axvmm();
-    command.args(["run", "-k"]).arg(guest(file)).args(["-m", "16M", "-c", cmdline]);
+    command.args(["run", "-k"]).arg(guest(name)).args(["-m", "16M", "-c", cmdline]);
     command
 }
 

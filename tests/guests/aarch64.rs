@@ -1,0 +1,18 @@
+//! The aarch64 board.
+
+use crate::{Example, common::run_guest, prints};
+
+pub const EXAMPLES: [Example; 1] = [("hello-aarch64.toml", "", 0, &["Hello from axvmm's guest"])];
+
+/// What `memory` prints of RAM beyond 4 GiB.
+pub const BEYOND_4_GIB: &str = "0x0000000040000000 to 0x000000017fffffff";
+
+/// What `smp` says of a processor.
+pub fn of_cpu(id: usize, _: usize) -> String {
+    format!("cpu: mpidr 0x{id:x}\r\n")
+}
+
+#[test]
+fn the_timer_wakes_a_halted_processor() {
+    prints(&mut run_guest("timer", ""), &["timer: 3 interrupts, none early"]);
+}
