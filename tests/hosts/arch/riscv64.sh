@@ -6,7 +6,8 @@ kernel_package=linux-image-riscv64
 
 qemu_package=qemu-system-misc
 qemu_least=10
-qemu=(qemu-system-riscv64 -M virt -accel 'tcg,thread=multi' -cpu 'rv64,h=true')
+# zkr: KVM leaves the CSR seed to the VMM. The AIA host is one without it.
+qemu=(qemu-system-riscv64 -M virt -accel 'tcg,thread=multi' -cpu 'rv64,h=true,zkr=true')
 console=ttyS0
 host_cmdline=''
 
