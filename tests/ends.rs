@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{env::consts::ARCH, fs, process::Stdio, time::Duration};
 
 use common::{WORDS, run, run_guest, start};
 use serde_json::json;
@@ -11,7 +11,11 @@ use serde_json::json;
 const STOP: &str = "stop";
 
 /// How a dump names the program counter.
-const PC: &str = if cfg!(target_arch = "x86_64") { "RIP" } else { "pc" };
+const PC: &str = match ARCH.as_bytes() {
+    b"x86_64" => "RIP",
+    b"aarch64" => "PC",
+    _ => "pc",
+};
 
 /// More than any of these guests may cause to be logged: a page or two.
 const BOUNDED_LOG: usize = 16 << 10;

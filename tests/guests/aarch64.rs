@@ -9,7 +9,7 @@ pub const BEYOND_4_GIB: &str = "0x0000000040000000 to 0x000000017fffffff";
 
 /// What `smp` says of a processor.
 pub fn of_cpu(id: usize, _: usize) -> String {
-    format!("cpu: mpidr 0x{id:x}\r\n")
+    format!("cpu: mpidr {id:#018x}\r\n")
 }
 
 #[test]
