@@ -42,6 +42,10 @@ pub const NEEDED_CAPABILITIES: &[Capability] = &[
     Capability::new("KVM_CAP_IRQFD", Cap::Irqfd, "4.0"),
 ];
 
+/// What to do where there is no KVM.
+pub const TO_GET_KVM: &str = "Use a kernel with CONFIG_KVM that the firmware starts at EL2, or, \
+                              inside a VM, one with nested virtualization";
+
 /// What a VM gets whose board says nothing: every KVM can do without.
 pub const USUAL_CONTROLLER: InterruptController = InterruptController::Board;
 

@@ -31,14 +31,10 @@ pub enum OpenError {
 impl From<OpenError> for HalError {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::Missing { device } => HalError::host_cannot(format!(
-                "run guests: there is no {}",
-                device.display()
-            ))
-            .hint(
-                "Load the module (modprobe kvm_intel or kvm_amd), or enable virtualization in the \
-                 firmware or, inside a VM, nested virtualization; `axvmm doctor` tells more.",
-            ),
+            OpenError::Missing { device } => {
+                HalError::host_cannot(format!("run guests: there is no {}", device.display()))
+                    .hint(format!("{}; `axvmm doctor` tells more.", arch::TO_GET_KVM))
+            }
             OpenError::Permission { device } => HalError::host_cannot(format!(
                 "run guests: no permission to open {}",
                 device.display()

@@ -37,6 +37,10 @@ use crate::{
 pub const NEEDED_CAPABILITIES: &[Capability] =
     &[Capability::new("KVM_CAP_ONE_REG", Cap::OneReg, "5.16")];
 
+/// What to do where there is no KVM.
+pub const TO_GET_KVM: &str = "Load the module (modprobe kvm): the processor must have the \
+                              hypervisor extension (H)";
+
 /// What a VM gets whose board says nothing: every KVM can do that.
 pub const USUAL_CONTROLLER: InterruptController = InterruptController::Board;
 

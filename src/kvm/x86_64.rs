@@ -30,6 +30,11 @@ pub const NEEDED_CAPABILITIES: &[Capability] = &[
     Capability::new("KVM_CAP_SIGNAL_MSI", Cap::SignalMsi, "3.5"),
 ];
 
+/// What to do where there is no KVM.
+pub const TO_GET_KVM: &str = "Load the module (modprobe kvm_intel or kvm_amd), or enable \
+                              virtualization in the firmware or, inside a VM, nested \
+                              virtualization";
+
 /// What a VM gets whose board says nothing.
 pub const USUAL_CONTROLLER: InterruptController = InterruptController::Pc;
 
