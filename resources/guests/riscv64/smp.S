@@ -16,6 +16,8 @@
 
 .set SBI_HSM, 0x48534d
 .set HSM_START, 0
+.set SBI_IPI, 0x735049
+.set SIE_SOFTWARE, 1 << 1
 .set PATIENCE, 1000000000       # steps of a wait
 .set STACK_BITS, 8              # a stack of 256 bytes a hart
 
@@ -69,6 +71,11 @@ all_reset:
 6:  la t1, order
     fence rw, rw
     sw t0, 0(t1)
+    li a0, 0
+    li a1, -1                   # to all
+    li a6, 0
+    li a7, SBI_IPI
+    ecall
     j obey
 
 # Where a hart begins: its number is in a0.
@@ -80,12 +87,15 @@ secondary:
     add sp, sp, t0
     li t0, 0x5a
     bne a1, t0, halt            # as if it had never come up
+    csrsi sie, SIE_SOFTWARE     # an interrupt ends `wfi`, though none is taken
     call report
 obey:                           # what the first hart says, all do
     la t1, order
 1:  lw t0, 0(t1)
-    beqz t0, 1b
-    addi t0, t0, -1
+    bnez t0, 2f
+    wfi
+    j 1b
+2:  addi t0, t0, -1
     beqz t0, power_off
     j reset
 
