@@ -14,7 +14,7 @@ pub struct OneReg(u64);
 impl OneReg {
     /// At this offset in `kvm_regs`, which KVM counts in 32-bit words.
     const fn core(offset: usize) -> Self {
-        Self(KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE as u64 | offset as u64 / 4)
+        Self(KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE as u64 | (offset as u64 / 4))
     }
 
     /// By its encoding in `mrs` and `msr`.

@@ -49,11 +49,11 @@ load_arch() {
 # How Rust programs are built so that they run in a bare initramfs: with all that they need inside, at fixed addresses.
 readonly static_flags='-C target-feature=+crt-static -C relocation-model=static'
 
-# cargo_for_host ARGUMENT…: cargo, building such programs for the architecture that is loaded.
+# cargo_for_host COMMAND [ARGUMENT]…: cargo, building such programs for the architecture that is loaded.
 cargo_for_host() {
     local variable=CARGO_TARGET_${rust_target//-/_}_LINKER
     variable=${variable^^}
-    (cd "$repo" && env "$variable=${!variable-$linker}" RUSTFLAGS="$static_flags" cargo "$@" --target "$rust_target")
+    (cd "$repo" && env "$variable=${!variable-$linker}" RUSTFLAGS="$static_flags" cargo "$1" --target "$rust_target" "${@:2}")
 }
 
 # build_axvmm: builds the binary for the architecture that is loaded, and sets `axvmm` to it.
