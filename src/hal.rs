@@ -138,8 +138,8 @@ pub trait AxVMHal: AxVCpuHal + IrqSink + ExternalIrq + MemorySlots + Sized + 'st
     fn coalesce_port_writes(&self, ports: PortRange) -> HalResult<bool>;
 
     /// Makes an interrupt pending on one vCPU, from any thread, waking it if it is halted. `irq` is
-    /// a vector of the local APIC on x86_64, an INTID on aarch64; riscv64 has only the external
-    /// interrupt.
+    /// a vector of the local APIC on x86_64; an SPI's INTID on aarch64, where the guest says which
+    /// vCPU gets it; an IMSIC's identity on riscv64, or the external interrupt where there is none.
     fn inject_irq_to_vcpu(&self, vcpu_id: VCpuId, irq: usize) -> HalResult;
 
     /// Nanoseconds of a clock that never goes back.

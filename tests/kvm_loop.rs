@@ -1,6 +1,7 @@
 //! `AxVM::run_vcpu` over this machine's own KVM, through the public API.
 
 #[cfg_attr(target_arch = "x86_64", path = "kvm_loop/x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "kvm_loop/aarch64.rs")]
 #[cfg_attr(target_arch = "riscv64", path = "kvm_loop/riscv64.rs")]
 mod arch;
 

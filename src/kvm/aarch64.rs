@@ -210,17 +210,15 @@ impl VmState {
         )))
     }
 
-    /// Makes the interrupt `intid` pending: a PPI at this vCPU, an SPI wherever the guest has it
-    /// sent. An edge, so that the guest must have configured it as edge-triggered.
+    /// Makes the SPI `intid` pending, at the vCPU that the guest has it sent to. It is an edge, so
+    /// the guest must have configured it as edge-triggered; KVM's PPIs cannot be.
     #[allow(clippy::unused_self)] // as on the other architectures
     pub fn inject(&self, vm: &VmFd, vcpu_id: VCpuId, intid: usize) -> HalResult {
-        let Some(line) = gic::line_of(vcpu_id, intid) else {
-            return Err(HalError::host_cannot(format!(
-                "make interrupt {intid} pending at vCPU {vcpu_id}"
-            ))
-            .hint(
-                "INTIDs 16 to 31 are a vCPU's own, 32 to 1019 are shared; 0 to 15 (SGIs) only \
-                   guests can send.",
+        let Some(line) = gic::line_of(intid) else {
+            let what = format!("make interrupt {intid} pending at vCPU {vcpu_id}");
+            return Err(HalError::host_cannot(what).hint(
+                "INTIDs 32 to 1019 can be; 0 to 15 (SGIs) only guests send, and 16 to 31 (PPIs) \
+                 belong to devices of the CPU.",
             ));
         };
         let failed =

@@ -4,8 +4,7 @@
 use std::sync::OnceLock;
 
 use kvm_bindings::{
-    KVM_ARM_IRQ_TYPE_PPI, KVM_ARM_IRQ_TYPE_SHIFT, KVM_ARM_IRQ_TYPE_SPI, KVM_ARM_IRQ_VCPU_MASK,
-    KVM_ARM_IRQ_VCPU_SHIFT, KVM_ARM_IRQ_VCPU2_SHIFT, KVM_DEV_ARM_VGIC_CTRL_INIT,
+    KVM_ARM_IRQ_TYPE_SHIFT, KVM_ARM_IRQ_TYPE_SPI, KVM_DEV_ARM_VGIC_CTRL_INIT,
     KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
     KVM_VGIC_ITS_ADDR_TYPE, KVM_VGIC_V2_ADDR_TYPE_CPU, KVM_VGIC_V2_ADDR_TYPE_DIST,
     KVM_VGIC_V3_ADDR_TYPE_DIST, KVM_VGIC_V3_ADDR_TYPE_REDIST, kvm_create_device, kvm_device_attr,
@@ -17,11 +16,10 @@ use kvm_ioctls::{DeviceFd, VmFd};
 use super::start_of;
 use crate::{
     addr::GuestPhysAddrRange,
-    hal::{GicVersion, HalError, HalResult, InterruptController, VCpuId},
+    hal::{GicVersion, HalError, HalResult, InterruptController},
 };
 
 /// INTIDs: 0 to 15 are SGIs, from 16 on PPIs, from 32 on SPIs, from 1020 on special (IHI 0069, 2.2).
-pub const FIRST_PPI: u32 = 16;
 pub const FIRST_SPI: u32 = 32;
 const SPECIAL: u32 = 1020;
 
@@ -147,24 +145,10 @@ pub const fn spi_line(intid: u32) -> u32 {
     KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT | intid
 }
 
-/// The number of an interrupt's line in KVM_IRQ_LINE, at this vCPU if it is its own; `None`: there
-/// is no such line.
-pub fn line_of(vcpu_id: VCpuId, intid: usize) -> Option<u32> {
+/// The number of an interrupt's line in KVM_IRQ_LINE; `None`: it is no SPI.
+pub fn line_of(intid: usize) -> Option<u32> {
     let intid = u32::try_from(intid).ok()?;
-    match intid {
-        FIRST_PPI..FIRST_SPI => {
-            let vcpu = u32::try_from(vcpu_id).ok().filter(|vcpu| *vcpu < 1 << 12)?;
-            let (high, low) = (vcpu >> 8, vcpu & KVM_ARM_IRQ_VCPU_MASK);
-            Some(
-                high << KVM_ARM_IRQ_VCPU2_SHIFT
-                    | KVM_ARM_IRQ_TYPE_PPI << KVM_ARM_IRQ_TYPE_SHIFT
-                    | low << KVM_ARM_IRQ_VCPU_SHIFT
-                    | intid,
-            )
-        }
-        FIRST_SPI..SPECIAL => Some(spi_line(intid)),
-        _ => None,
-    }
+    (FIRST_SPI..SPECIAL).contains(&intid).then(|| spi_line(intid))
 }
 
 #[cfg(test)]
@@ -172,13 +156,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_of_interrupt_has_its_line() {
-        assert_eq!(line_of(3, 33), Some(0x0100_0021));
-        assert_eq!(line_of(3, 27), Some(0x0203_001b));
-        assert_eq!(line_of(0x123, 16), Some(0x1223_0010));
-        for none in [0, 15, 1020, 1 << 33] {
-            assert_eq!(line_of(0, none), None);
+    fn only_shared_interrupts_have_a_line() {
+        assert_eq!(line_of(33), Some(0x0100_0021));
+        assert_eq!(line_of(1019), Some(0x0100_03fb));
+        for none in [0, 15, 16, 31, 1020, 1 << 33] {
+            assert_eq!(line_of(none), None);
         }
-        assert_eq!(line_of(1 << 12, 27), None);
     }
 }

@@ -1,0 +1,288 @@
+//! The guests of `kvm_loop` in aarch64's code, and what only aarch64 has.
+
+use std::{arch::global_asm, sync::Arc};
+
+use axvmm::{
+    addr::{AccessWidth, GuestPhysAddr, GuestPhysAddrRange},
+    devices::AxVmDevices,
+    hal::{AxVMHal, GicVersion, InterruptController, IrqSink, Platform, VCpuSetup},
+    kvm::KvmHal,
+    vm::{StopReason, VCpuThreads},
+};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::{Fixture, Wants, fixture, fixture_with, run, wait_until};
+
+pub const RAM: GuestPhysAddr = GuestPhysAddr(0x4000_0000);
+pub const CODE: GuestPhysAddr = RAM;
+pub const SUSPENDER: GuestPhysAddr = GuestPhysAddr(0x0900_1000);
+/// An SPI: KVM makes no others pending for us.
+pub const INTERRUPT: usize = 40;
+/// The register that [`suspends`] reads into.
+pub const LOADS_INTO: &str = "X0";
+
+const COUNTER: GuestPhysAddr = GuestPhysAddr(0x0900_0000);
+const SPI: u32 = 40;
+
+pub type Counter = super::Counter<GuestPhysAddrRange>;
+
+pub fn add_counter(devices: &mut AxVmDevices) -> Arc<Counter> {
+    let counter = Arc::new(Counter::new(GuestPhysAddrRange::new(COUNTER, 8).unwrap()));
+    devices.add_mmio_dev(counter.clone()).unwrap();
+    counter
+}
+
+/// Defines a function that gives a guest's code. In all of it `x19` is the counter's address, and a
+/// branch to `9f` powers off.
+macro_rules! guest {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident: $($line:literal),* $(,)?) => {
+        global_asm!(
+            ".pushsection .rodata.guests, \"a\"",
+            ".balign 8",
+            concat!(".globl guest_", stringify!($name)),
+            concat!(".globl guest_", stringify!($name), "_end"),
+            concat!("guest_", stringify!($name), ":"),
+            "mov x19, #0x09000000",
+            $($line,)*
+            "9: mov w0, #0xff",
+            "strb w0, [x19]",
+            "b .",
+            ".ltorg",
+            concat!("guest_", stringify!($name), "_end:"),
+            ".popsection",
+        );
+        $(#[$doc])*
+        $vis fn $name() -> &'static [u8] {
+            // SAFETY: the assembly above defines both symbols.
+            unsafe extern "C" {
+                #[link_name = concat!("guest_", stringify!($name))]
+                static START: u8;
+                #[link_name = concat!("guest_", stringify!($name), "_end")]
+                static END: u8;
+            }
+            // SAFETY: the two symbols are the ends of the code, in this order, in read-only data.
+            unsafe {
+                let (start, end) = (&raw const START, &raw const END);
+                std::slice::from_raw_parts(start, end as usize - start as usize)
+            }
+        }
+    };
+}
+
+guest! { pub fn spins: "b ." }
+
+guest! {
+    /// Reads the suspender, tells the counter, and powers off.
+    pub fn suspends:
+    "add x20, x19, #0x1000",
+    "ldrb w0, [x20]",
+    "strb w0, [x19]",
+}
+
+guest! {
+    /// Enables SPIs 40 and 41 of a GICv3, by edges, tells the counter when it is ready, and then the
+    /// INTID of each interrupt; after `x0` of them it is done. Interrupts stay masked: `wfi` ends
+    /// all the same.
+    fn waits:
+    "mov x20, x0",
+    "ldr x1, =0x080a0014", // GICR_WAKER
+    "str wzr, [x1]",
+    "1: ldr w2, [x1]",
+    "tbnz w2, #2, 1b",
+    "mov x1, #0x08000000", // the distributor
+    "mov w2, #0x12", // group 1, affinity routing
+    "str w2, [x1]",
+    "mov w2, #3 << 8",
+    "str w2, [x1, #0x84]", // IGROUPR
+    "mov w2, #0xa << 16",
+    "ldr x3, =0x08000c08", // ICFGR
+    "str w2, [x3]",
+    "strb wzr, [x1, #0x428]", // IPRIORITYR
+    "strb wzr, [x1, #0x429]",
+    "ldr x3, =0x08006140", // IROUTER: CPU 0
+    "str xzr, [x3]",
+    "str xzr, [x3, #8]",
+    "mov w2, #3 << 8",
+    "str w2, [x1, #0x104]", // ISENABLER
+    "mrs x2, S3_0_C12_C12_5", // ICC_SRE_EL1
+    "orr x2, x2, #1",
+    "msr S3_0_C12_C12_5, x2",
+    "isb",
+    "mov x2, #0xff",
+    "msr S3_0_C4_C6_0, x2", // ICC_PMR_EL1
+    "mov x2, #1",
+    "msr S3_0_C12_C12_7, x2", // ICC_IGRPEN1_EL1
+    "isb",
+    "mov w0, #1",
+    "strb w0, [x19]",
+    "2: wfi",
+    "mrs x0, S3_0_C12_C12_0", // ICC_IAR1_EL1
+    "isb",
+    "cmp x0, #1020",
+    "b.hs 2b",
+    "str x0, [x19]",
+    "msr S3_0_C12_C12_1, x0", // ICC_EOIR1_EL1
+    "isb",
+    "sub x20, x20, #1",
+    "cbnz x20, 2b",
+}
+
+/// A VM with a GICv3 and an ITS.
+fn with_gic(code: &[u8], cpus: usize, x0: u64) -> Fixture {
+    let setup = VCpuSetup { gprs: vec![(0, x0)], ..VCpuSetup::default() };
+    let wants = Wants { cpus, setup, ..Wants::default() };
+    let Platform::Aarch64(platform) = wants.hal.platform().unwrap() else { unreachable!() };
+    assert_eq!(platform.gic, GicVersion::V3, "{platform:?}");
+    let window = |first, size| GuestPhysAddrRange::new(GuestPhysAddr(first), size).unwrap();
+    let gic = InterruptController::GicV3 {
+        distributor: window(0x0800_0000, 0x1_0000),
+        redistributors: window(0x080a_0000, 0x2_0000 * cpus as u64),
+        its: platform.its.then(|| window(0x0808_0000, 0x2_0000)),
+        lines: 64,
+    };
+    wants.hal.use_interrupt_controller(&gic).unwrap();
+    fixture_with(code, wants)
+}
+
+pub fn halts_until_interrupted() -> Fixture {
+    with_gic(waits(), 1, 1)
+}
+
+#[test]
+fn the_gic_takes_lines_eventfds_and_injected_interrupts() {
+    let fixture = with_gic(waits(), 1, 4);
+    let threads = VCpuThreads::spawn(&fixture.vm, || ()).unwrap();
+    fixture.vm.boot().unwrap();
+    let seen = |count: usize| {
+        wait_until("an interrupt", || fixture.counter.values().len() == count);
+    };
+    seen(1);
+    let hal: &Arc<KvmHal> = fixture.vm.hal();
+    hal.pulse_irq(SPI);
+    seen(2);
+    let eventfd = EventFd::new(0).unwrap();
+    hal.register_irqfd(SPI, &eventfd).unwrap();
+    eventfd.write(1).unwrap();
+    seen(3);
+    fixture.vm.inject_interrupt_to_vcpu([0], SPI as usize).unwrap();
+    seen(4);
+    for none in [0, 15, 16, 31, 1020] {
+        assert!(fixture.vm.inject_interrupt_to_vcpu([0], none).is_err(), "{none}");
+    }
+    fixture.vm.inject_interrupt_to_vcpu([0], 41).unwrap();
+    assert_eq!(threads.join().exit_status(), 0);
+    assert_eq!(fixture.counter.values(), [1, 40, 40, 40, 41, 0xff]);
+}
+
+guest! {
+    fn loads:
+    "mov x0, #-1",
+    "ldrb w0, [x19]",
+    "str x0, [x19]",
+    "mov x0, #-1",
+    "ldr w0, [x19]",
+    "str w0, [x19, #4]",
+    "ldr x0, [x19]",
+    "strh w0, [x19, #2]",
+}
+
+#[test]
+fn loads_and_stores_have_their_widths() {
+    let fixture = fixture(loads());
+    assert_eq!(run(&fixture).exit_status(), 0);
+    let expected = [(AccessWidth::Qword, 1), (AccessWidth::Dword, 2), (AccessWidth::Word, 3)];
+    assert_eq!(fixture.counter.written()[..3], expected);
+}
+
+guest! {
+    /// Tells what a call in a vendor's range answers, which KVM keeps to itself; then asks for power
+    /// off.
+    fn calls:
+    "ldr w0, =0xc6000001",
+    "hvc #0",
+    "str x0, [x19]",
+    "ldr w0, =0x84000008", // SYSTEM_OFF
+    "hvc #0",
+    "mov w0, #0x77",
+    "str x0, [x19]",
+}
+
+#[test]
+fn a_call_that_nobody_knows_is_not_supported() {
+    let fixture = fixture(calls());
+    assert!(matches!(run(&fixture), StopReason::Shutdown));
+    assert_eq!(fixture.counter.values(), [u64::MAX]);
+}
+
+guest! {
+    /// Each CPU tells its affinity and what it was given; the first starts the others one by one.
+    fn starts_others:
+    "mrs x0, mpidr_el1",
+    "and x0, x0, #0xffffff",
+    "str x0, [x19]",
+    "mov x21, #1",
+    "1: ldr w0, =0xc4000003", // CPU_ON
+    "mov x1, x21",
+    "adr x2, 3f",
+    "add x3, x21, #0x100",
+    "hvc #0",
+    "cbnz x0, 9f",
+    "adr x22, 8f",
+    "2: ldr w0, [x22]", // until it has told
+    "cmp w0, w21",
+    "b.ne 2b",
+    "add x21, x21, #1",
+    "cmp x21, #4",
+    "b.ne 1b",
+    "b 9f",
+    "3: mov x19, #0x09000000",
+    "mov x1, x0",
+    "mrs x0, mpidr_el1",
+    "and x0, x0, #0xffffff",
+    "str x0, [x19]",
+    "str x1, [x19]",
+    "adr x22, 8f",
+    "str w0, [x22]",
+    "4: wfi",
+    "b 4b",
+    "8: .word 0",
+}
+
+#[test]
+fn cpus_start_each_other() {
+    let fixture = with_gic(starts_others(), 4, 0);
+    assert_eq!(run(&fixture).exit_status(), 0);
+    assert_eq!(fixture.counter.values(), [0, 1, 0x101, 2, 0x102, 3, 0x103, 0xff]);
+}
+
+guest! { fn loads_a_pair: "ldp x0, x1, [x19]" }
+guest! { fn moves_on: "str w0, [x19], #4" }
+guest! { fn loads_a_vector: "mov x0, #(3 << 20)", "msr cpacr_el1, x0", "isb", "ldr q0, [x19]" }
+
+#[test]
+fn what_kvm_does_not_emulate_is_the_guests_fault() {
+    for (guest, what) in [
+        (loads_a_pair(), "it read 0x9000000"),
+        (moves_on(), "it wrote 0x9000000"),
+        (loads_a_vector(), "no SIMD"),
+    ] {
+        let fixture = fixture(guest);
+        let reason = run(&fixture);
+        assert_eq!(reason.exit_status(), 33, "{reason}");
+        assert!(reason.to_string().contains(what), "{reason}");
+        assert!(fixture.counter.written().is_empty());
+    }
+}
+
+#[test]
+fn a_vm_tells_its_platform_and_refuses_what_it_has_not() {
+    let hal = KvmHal::new().unwrap();
+    let Platform::Aarch64(platform) = hal.platform().unwrap() else { unreachable!() };
+    assert!((36..=52).contains(&platform.ipa_bits), "{platform:?}");
+    assert_eq!(platform.its, platform.gic == GicVersion::V3);
+    hal.use_interrupt_controller(&InterruptController::Pc).unwrap();
+    let error = hal.vcpu_create_config(0, 0, 1).map(drop).unwrap_err().to_string();
+    assert!(error.contains("its KVM emulates a GIC"), "{error}");
+    let error = KvmHal::new().unwrap().vcpu_create_config(1, 7, 2).map(drop).unwrap_err();
+    assert!(error.to_string().contains("affinity 0x7"), "{error}");
+}
