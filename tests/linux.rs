@@ -27,6 +27,8 @@ struct Linux {
 
 const X86_64: Linux = Linux { host: "x86_64", arch: "x86_64", console: "ttyS0" };
 const AARCH64: Linux = Linux { host: "aarch64", arch: "aarch64", console: "ttyAMA0" };
+/// The interrupt controller is a GICv2, without an ITS.
+const AARCH64_GICV2: Linux = Linux { host: "aarch64-gicv2", ..AARCH64 };
 /// The interrupt controller is axvmm's PLIC.
 const RISCV64: Linux = Linux { host: "riscv64", arch: "riscv64", console: "ttyS0" };
 /// The interrupt controller is KVM's AIA.
@@ -65,6 +67,10 @@ tests! { aarch64, AARCH64:
     a_terminal_reaches_through_the_host_to_the_guests_shell
     doctor_says_that_this_kvm_can_run_it
     u_boot_runs_as_on_the_board_it_is_built_for
+}
+
+tests! { aarch64_gicv2, AARCH64_GICV2:
+    it_reaches_its_shell_and_each_way_to_end_is_a_status
 }
 
 tests! { riscv64, RISCV64:
