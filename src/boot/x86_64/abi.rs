@@ -148,4 +148,40 @@ mod tests {
         assert_eq!(size_of::<StartInfo>(), 56);
         assert_eq!((size_of::<ModlistEntry>(), size_of::<MemmapEntry>()), (32, 24));
     }
+
+    /// linux-loader's own are made from the kernel's headers; it has them on x86_64 only.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn linux_loader_reads_what_is_written() {
+        use linux_loader::loader::{bootparam::boot_params, start_info::hvm_start_info};
+        use vm_memory::ByteValued;
+        use zerocopy::FromZeros;
+
+        let mut ours = BootParams::new_zeroed();
+        ours.acpi_rsdp_addr = 0x1122_3344_5566_7788;
+        (ours.ext_ramdisk_image, ours.ext_ramdisk_size, ours.ext_cmd_line_ptr) = (1, 2, 3);
+        ours.e820_entries = 128;
+        ours.hdr.boot_flag = 0xaa55;
+        ours.hdr.type_of_loader = 0xff;
+        (ours.hdr.ramdisk_image, ours.hdr.ramdisk_size) = (4, 5);
+        (ours.hdr.cmd_line_ptr, ours.hdr.cmdline_size) = (6, 7);
+        (ours.hdr.pref_address, ours.hdr.init_size) = (8, 9);
+        ours.hdr.kernel_info_offset = 10;
+        ours.e820_table[127] = E820Entry { addr: 11, size: 12, kind: 13 };
+        let theirs = boot_params::from_slice(ours.as_bytes()).unwrap();
+        let (header, last) = (theirs.hdr, theirs.e820_table[127]);
+        assert_eq!({ theirs.acpi_rsdp_addr }, 0x1122_3344_5566_7788);
+        assert_eq!(({ theirs.ext_ramdisk_image }, { theirs.ext_ramdisk_size }), (1, 2));
+        assert_eq!(({ theirs.ext_cmd_line_ptr }, { theirs.e820_entries }), (3, 128));
+        assert_eq!(({ header.boot_flag }, { header.type_of_loader }), (0xaa55, 0xff));
+        assert_eq!(({ header.ramdisk_image }, { header.ramdisk_size }), (4, 5));
+        assert_eq!(({ header.cmd_line_ptr }, { header.cmdline_size }), (6, 7));
+        assert_eq!(({ header.pref_address }, { header.init_size }), (8, 9));
+        assert_eq!({ header.kernel_info_offset }, 10);
+        assert_eq!(({ last.addr }, { last.size }, { last.r#type }), (11, 12, 13));
+
+        let ours = StartInfo { rsdp_paddr: 14, memmap_entries: 15, ..StartInfo::new_zeroed() };
+        let theirs = hvm_start_info::from_slice(ours.as_bytes()).unwrap();
+        assert_eq!((theirs.rsdp_paddr, theirs.memmap_entries), (14, 15));
+    }
 }
