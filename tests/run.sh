@@ -103,7 +103,7 @@ run_in_host() {
     done
     resources/guests/build "$1"
     mapfile -t programs < <(
-        cargo_for_host test --profile hosts --no-run --lib "${names[@]/#/--test=}" 2>&1 | tee /dev/stderr |
+        cargo_for_host test --profile hosts --no-run --lib "${names[@]/#/--test=}" 2>&1 | tee >(cat >&2) |
             sed -n 's/^ *Executable .*(\(.*\))$/\1/p'
     )
     [ ${#programs[@]} -eq $((${#names[@]} + 1)) ] || die "the test programs for $1 were not built"
