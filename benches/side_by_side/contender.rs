@@ -1,6 +1,7 @@
 //! The VMMs, and how each is told to run a guest.
 
 use std::{
+    env,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -14,8 +15,10 @@ pub enum Vmm {
     /// The kernel unpacks itself in the guest.
     AxvmmGuest,
     Alioth,
-    /// QEMU's microvm machine.
+    /// QEMU's microvm machine; elsewhere its `virt` machine.
     Qemu,
+    /// The latter with the interrupt controllers that KVM has on riscv64.
+    QemuAia,
     /// `bare_loop`.
     Bare,
 }
@@ -44,6 +47,7 @@ impl Contender {
             "axvmm-guest" => Vmm::AxvmmGuest,
             "alioth" => Vmm::Alioth,
             "qemu" => Vmm::Qemu,
+            "qemu-aia" => Vmm::QemuAia,
             "bare" => Vmm::Bare,
             _ => return None,
         };
@@ -57,7 +61,8 @@ impl Contender {
             Vmm::AxvmmCold => "axvmm, empty cache",
             Vmm::AxvmmGuest => "axvmm, unpacked by the guest",
             Vmm::Alioth => "alioth",
-            Vmm::Qemu => "QEMU microvm",
+            Vmm::Qemu if env::consts::ARCH == "x86_64" => "QEMU microvm",
+            Vmm::Qemu | Vmm::QemuAia => "QEMU virt",
             Vmm::Bare => "bare KVM_RUN loop",
         }
     }
@@ -87,11 +92,23 @@ impl Contender {
                     command.arg("--initramfs").arg(initrd);
                 }
             }
-            Vmm::Qemu => {
-                // The firmware that serves no more than microvm's own kernels, and starts them the
-                // soonest; and the one feature that not every KVM lets QEMU set.
-                command.args(["-M", "microvm,accel=kvm,rtc=on", "-bios", "qboot.rom"]);
-                command.args(["-cpu", "host,arch-capabilities=off", "-smp", "1"]);
+            Vmm::Qemu | Vmm::QemuAia => {
+                let machine: &[_] = match (self.vmm, env::consts::ARCH) {
+                    // The firmware that serves no more than microvm's own kernels, and starts them
+                    // the soonest; and the one feature that not every KVM lets QEMU set.
+                    (_, "x86_64") => &[
+                        "-M",
+                        "microvm,accel=kvm,rtc=on",
+                        "-bios",
+                        "qboot.rom",
+                        "-cpu",
+                        "host,arch-capabilities=off",
+                    ],
+                    (_, "aarch64") => &["-M", "virt,accel=kvm,gic-version=3", "-cpu", "host"],
+                    (Vmm::QemuAia, _) => &["-M", "virt,accel=kvm,aia=aplic-imsic", "-cpu", "host"],
+                    _ => &["-M", "virt,accel=kvm", "-cpu", "host"],
+                };
+                command.args(machine).args(["-smp", "1"]);
                 command.args(["-m", &format!("{memory}M"), "-nodefaults", "-no-user-config"]);
                 command.args(["-display", "none", "-serial", "stdio", "-no-reboot"]);
                 command.arg("-kernel").arg(kernel).args(["-append", cmdline]);

@@ -22,7 +22,7 @@ use contender::Contender;
 const USAGE: &str = "\
 usage: side_by_side PART [OPTION]… --kernel FILE VMM=PROGRAM… (see benches/compare)
 parts: exits, neighbours, boot
-options: --rounds N, --reads N, --guests N, --initrd FILE
+options: --rounds N, --reads N, --guests N, --initrd FILE, --hello FILE
 VMMs: axvmm, axvmm-guest, axvmm-cold, alioth, qemu, bare";
 
 pub type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
@@ -36,6 +36,8 @@ pub struct Options {
     pub guests: usize,
     pub kernel: PathBuf,
     pub initrd: Option<PathBuf>,
+    /// The tiny guest of `boot`.
+    pub hello: Option<PathBuf>,
     pub contenders: Vec<Contender>,
 }
 
@@ -61,6 +63,7 @@ fn parse(args: &[String]) -> Result<Options> {
         guests: 50,
         kernel: PathBuf::new(),
         initrd: None,
+        hello: None,
         contenders: Vec::new(),
     };
     let mut args = args.iter();
@@ -76,6 +79,7 @@ fn parse(args: &[String]) -> Result<Options> {
             "--guests" => options.guests = value.parse()?,
             "--kernel" => options.kernel = value.into(),
             "--initrd" => options.initrd = Some(value.into()),
+            "--hello" => options.hello = Some(value.into()),
             _ => return Err(USAGE.into()),
         }
     }
