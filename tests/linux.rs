@@ -10,6 +10,7 @@ use std::{
 };
 
 use common::{Finished, Running, host, root, start};
+use nix::sys::signal::Signal;
 
 /// For one host and all that it runs. A guest boots in 2 to 10 seconds.
 const PATIENCE: Duration = Duration::from_secs(480);
@@ -67,6 +68,7 @@ tests! { aarch64, AARCH64:
     a_terminal_reaches_through_the_host_to_the_guests_shell
     doctor_says_that_this_kvm_can_run_it
     u_boot_runs_as_on_the_board_it_is_built_for
+    a_kernel_by_itself_finds_its_board
 }
 
 tests! { aarch64_gicv2, AARCH64_GICV2:
@@ -81,6 +83,7 @@ tests! { riscv64, RISCV64:
     a_terminal_reaches_through_the_host_to_the_guests_shell
     doctor_says_that_this_kvm_can_run_it
     u_boot_runs_as_on_the_board_it_is_built_for
+    a_kernel_by_itself_finds_its_board
 }
 
 tests! { riscv64_aia, RISCV64_AIA:
@@ -153,6 +156,27 @@ impl Linux {
         let statuses: Vec<i32> =
             statuses.map(|rest| rest.lines().next().unwrap().trim().parse().unwrap()).collect();
         assert_eq!(statuses, guests.map(|guest| guest.3), "{ended:#?}");
+    }
+
+    /// Built for QEMU's `virt` board among others, and given nothing but memory: it finds all else in
+    /// the device tree, its console among it.
+    fn a_kernel_by_itself_finds_its_board(&self) {
+        let run = format!(
+            "cat >kernel.toml <<END
+[base]
+memory = \"256M\"
+[kernel]
+kernel_path = \"configs/guests/debian-{}/vmlinuz\"
+END
+axvmm run --config kernel.toml",
+            self.arch
+        );
+        let running = self.in_host(&[], &run);
+        running.wait_for("Linux version 6.");
+        // It has no root file system: it says so on the console, and stays.
+        running.wait_for("Unable to mount root fs");
+        running.signal(Signal::SIGTERM);
+        running.finish().assert(143, "");
     }
 
     /// Built for QEMU's `virt` board, and given nothing but memory; where it is a flat binary, an
