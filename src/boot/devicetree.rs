@@ -23,7 +23,7 @@ use super::{
     error::Role,
     file::ImageSource,
     identify::{self, Found},
-    request::{HandOver, Loaded, Request},
+    request::{CMDLINE_MAX_ELSEWHERE, HandOver, Loaded, Request},
 };
 
 /// A device tree is found at any address; pages keep it apart from what is protected.
@@ -34,6 +34,8 @@ const BLOCK: u64 = 2 << 20;
 /// What the kernel file gave, before its surroundings are placed.
 struct Kernel {
     format: Format,
+    /// Whether it says that it is Linux.
+    is_linux: bool,
     entry: u64,
     unpacked: Option<Unpacked>,
 }
@@ -55,8 +57,9 @@ pub fn prepare(
         Some(_) => flat(rules, request, draft)?,
         None => recognise(rules, request, &request.source, ram, draft)?,
     };
-    if let Some(line) = config.cmdline.as_ref().filter(|line| line.len() > rules.cmdline_max) {
-        return Err(Error::CmdlineTooLong { len: line.len(), max: rules.cmdline_max });
+    let max = if kernel.is_linux { rules.cmdline_max } else { CMDLINE_MAX_ELSEWHERE };
+    if let Some(line) = config.cmdline.as_ref().filter(|line| line.len() > max) {
+        return Err(Error::CmdlineTooLong { len: line.len(), max });
     }
     let dtb = place_dtb(request, ram, dtb_room, draft)?;
     let initrd = match &config.ramdisk {
@@ -87,13 +90,17 @@ fn recognise(
     draft: &mut Draft,
 ) -> Result<Kernel, Error> {
     let head = source.head(identify::HEAD)?;
+    let config = request.config;
     let packed = !Arc::ptr_eq(&source.file, &request.source.file);
     let kernel = match Found::of(&head) {
         Found::Image(arch) if arch == rules.arch => {
             linux(rules, request, source, &head, ram, draft)?
         }
-        Found::Elf(Some(arch)) if arch == rules.arch => elf_kernel(rules, source, draft)?,
-        found @ (Found::Zboot | Found::Compressed(_)) if !packed => {
+        // One for no machine of ours is refused there by its own machine's name.
+        Found::Elf(arch) if arch.is_none_or(|arch| arch == rules.arch) => {
+            elf_kernel(rules, source, draft)?
+        }
+        found @ (Found::Zboot(_) | Found::Compressed(_)) if !packed => {
             let (mut inner, mut unpacked) = packed::unpack(request, found, ram)?;
             let mut kernel = recognise(rules, request, &inner, ram, draft);
             if let (Err(error), Some(path), true) = (&kernel, &unpacked.cache, unpacked.cache_hit) {
@@ -106,7 +113,9 @@ fn recognise(
             }
             return Ok(Kernel { unpacked: Some(unpacked), ..kernel? });
         }
-        found if request.config.image.load_addr.is_some() && found.arch().is_none() => {
+        // What is packed may be damaged: only a file as it was given is put anywhere unseen.
+        found if config.image.load_addr.is_some() && found.arch().is_none() && !packed => {
+            draft.notes.extend(found.loaded_flat());
             return flat(rules, request, draft);
         }
         found => {
@@ -144,7 +153,8 @@ fn linux(
     ram: GuestPhysAddrRange,
     draft: &mut Draft,
 ) -> Result<Kernel, Error> {
-    let header = Header::parse(head, source.len).map_err(|fault| source.fault(fault))?;
+    let header =
+        Header::parse(rules.arch, head, source.len).map_err(|fault| source.fault(fault))?;
     let base = match request.config.image.load_addr {
         Some(at) if at.0.checked_sub(header.text_offset).is_none_or(|base| base % BLOCK != 0) => {
             let problem = format!(
@@ -155,18 +165,28 @@ fn linux(
             return Err(Error::Config { path: request.source.path.clone(), problem });
         }
         Some(at) => at.0 - header.text_offset,
-        None => (rules.image_base)(ram.first().0.next_multiple_of(BLOCK)),
+        None => {
+            let block = ram.first().0.checked_next_multiple_of(BLOCK);
+            (rules.image_base)(block.unwrap_or(u64::MAX))
+        }
     };
     let Some(at) = base.checked_add(header.text_offset) else {
         let problem = format!("{:#x} is beyond all memory", header.text_offset);
         return Err(source.fault(Fault::new("text_offset", problem)));
     };
     draft.segment("the kernel", source, (0, source.len), (at, header.size))?;
-    Ok(Kernel { format: Format::Image, entry: at, unpacked: None })
+    Ok(Kernel { format: Format::Image, is_linux: true, entry: at, unpacked: None })
 }
 
 fn elf_kernel(rules: &Rules, source: &ImageSource, draft: &mut Draft) -> Result<Kernel, Error> {
     let elf = elf::parse(source, &[(Class::Elf64, rules.machine)])?;
+    if let Some(address) = elf.virtual_address() {
+        let problem = format!(
+            "{address:#x} is a virtual address, as in all segments: that of a vmlinux does not say \
+             where it goes in memory; give the Image that is made of it"
+        );
+        return Err(source.fault(Fault::new("p_paddr", problem)));
+    }
     for segment in &elf.segments {
         let what = format!("segment {} of the kernel", segment.index);
         let (file, memory) =
@@ -177,7 +197,7 @@ fn elf_kernel(rules: &Rules, source: &ImageSource, draft: &mut Draft) -> Result<
         let problem = format!("{:#x} lies in no segment that is loaded", elf.entry);
         return Err(source.fault(Fault::new("e_entry", problem)));
     }
-    Ok(Kernel { format: Format::Elf64, entry: elf.entry, unpacked: None })
+    Ok(Kernel { format: Format::Elf64, is_linux: elf.is_linux, entry: elf.entry, unpacked: None })
 }
 
 /// A file of no format: at the address that was given, firmware beside it if there is some; entered
@@ -209,7 +229,7 @@ fn flat(rules: &Rules, request: &Request<'_>, draft: &mut Draft) -> Result<Kerne
         let align = rules.code_align;
         return Err(wrong(format!("entry_point = {entry} must be a multiple of {align}")));
     }
-    Ok(Kernel { format: Format::Flat, entry: entry.0, unpacked: None })
+    Ok(Kernel { format: Format::Flat, is_linux: false, entry: entry.0, unpacked: None })
 }
 
 /// Room for the device tree: where it was asked for, else at the very beginning of RAM, where

@@ -131,6 +131,13 @@ impl Elf {
     pub fn holds(&self, gpa: u64) -> bool {
         self.segments.iter().any(|s| gpa.checked_sub(s.paddr).is_some_and(|at| at < s.mem_size))
     }
+
+    /// The first segment's address, if all are such as only kernels have, in the upper half of the
+    /// address space, and were not given physical ones beside them.
+    pub fn virtual_address(&self) -> Option<u64> {
+        let is_virtual = |s: &LoadSegment| s.paddr == s.vaddr && s.paddr >> 63 == 1;
+        self.segments.first().filter(|_| self.segments.iter().all(is_virtual)).map(|s| s.paddr)
+    }
 }
 
 fn shown(byte: Option<&u8>) -> String {

@@ -23,8 +23,8 @@ pub enum Found {
     BzImage,
     /// `None`: for some other machine.
     Elf(Option<Arch>),
-    /// A compressed kernel that EFI firmware starts (Linux' `zboot-header.S`).
-    Zboot,
+    /// A compressed kernel that EFI firmware starts (Linux' `zboot-header.S`), and for what machine.
+    Zboot(Option<Arch>),
     Compressed(Compression),
     Cpio,
     /// U-Boot's legacy image.
@@ -42,7 +42,7 @@ impl Found {
         let at =
             |offset: usize, magic: &[u8]| head.get(offset..offset + magic.len()) == Some(magic);
         match () {
-            _ if at(4, b"zimg") && at(0, b"MZ") => Self::Zboot,
+            _ if at(4, b"zimg") && at(0, b"MZ") => Self::Zboot(pe_arch(head)),
             _ if at(IMAGE_MAGIC, b"ARM\x64") => Self::Image(Arch::Aarch64),
             _ if at(IMAGE_MAGIC, b"RSC\x05") => Self::Image(Arch::Riscv64),
             _ if at(SETUP_HEADER, b"HdrS") => Self::BzImage,
@@ -70,12 +70,28 @@ impl Found {
         }
     }
 
+    /// A note on a file of a known kind that is put into memory as it is, since an address says so.
+    pub fn loaded_flat(self) -> Option<String> {
+        let is = match self {
+            Self::Zboot(_) => "a compressed kernel for EFI firmware".into(),
+            Self::Compressed(compression) => format!("compressed with {compression}"),
+            Self::Cpio => "a cpio archive".into(),
+            Self::UImage => "an image for U-Boot".into(),
+            Self::DeviceTree => "a device tree".into(),
+            Self::Efi => "an EFI program".into(),
+            Self::Script => "a script".into(),
+            _ => return None,
+        };
+        Some(format!(
+            "the kernel looks like {is}, but has a kernel_load_addr: it is loaded as it is"
+        ))
+    }
+
     /// Why a guest of `arch` cannot begin with this file, and what to do; to follow "Kernel F".
     /// `None`: it is nothing known.
     pub fn refusal(self, arch: Arch) -> Option<String> {
-        let its_own = self.arch() == Some(arch); // and damaged, for the loader to say how
         let (is, remedy) = match self {
-            _ if its_own => return None,
+            _ if self.arch() == Some(arch) => return None, // damaged: the loader says how
             Self::Image(other) => (format!("{} Image", a(other)), format!("this guest is {arch}")),
             Self::BzImage => ("an x86 bzImage".into(), format!("this guest is {arch}")),
             Self::Elf(Some(other)) => {
@@ -84,7 +100,10 @@ impl Found {
             Self::Elf(None) => {
                 ("an ELF file for another machine".into(), format!("this guest is {arch}"))
             }
-            Self::Zboot => {
+            Self::Zboot(Some(other)) if other != arch => {
+                (format!("{} kernel for EFI firmware", a(other)), format!("this guest is {arch}"))
+            }
+            Self::Zboot(_) => {
                 let remedy = "give the kernel that is in it (vmlinux, or a bzImage)";
                 ("a compressed kernel for EFI firmware".into(), remedy.into())
             }
@@ -137,6 +156,19 @@ fn elf_arch(head: &[u8]) -> Option<Arch> {
         elf::EM_386 | elf::EM_X86_64 => Some(Arch::X86_64),
         elf::EM_AARCH64 => Some(Arch::Aarch64),
         elf::EM_RISCV => Some(Arch::Riscv64),
+        _ => None,
+    }
+}
+
+/// The machine that a PE header names, if it is one of ours (Microsoft's PE format, "COFF File
+/// Header").
+fn pe_arch(head: &[u8]) -> Option<Arch> {
+    const PE_OFFSET: usize = 0x3c;
+    let at = u32::from_le_bytes(*head.get(PE_OFFSET..)?.first_chunk()?) as usize;
+    match *head.get(at..)?.first_chunk()? {
+        [b'P', b'E', 0, 0, 0x64, 0x86] => Some(Arch::X86_64),
+        [b'P', b'E', 0, 0, 0x64, 0xaa] => Some(Arch::Aarch64),
+        [b'P', b'E', 0, 0, 0x64, 0x50] => Some(Arch::Riscv64),
         _ => None,
     }
 }

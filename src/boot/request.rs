@@ -23,6 +23,10 @@ pub struct Request<'a> {
     pub cache: Option<&'a Cache>,
 }
 
+/// What a kernel other than Linux is given at most, in bytes without the NUL: there is no rule, and
+/// room for this.
+pub const CMDLINE_MAX_ELSEWHERE: usize = 65535;
+
 impl<'a> Request<'a> {
     /// Opens the kernel.
     pub fn open(config: &'a KernelConfig, cache: Option<&'a Cache>) -> Result<Self, Error> {

@@ -328,6 +328,45 @@ pub fn inner_elf(pvh: bool) -> Vec<u8> {
     elf64(0x100_0000, &parts)
 }
 
+/// Packs as xz does, in chunks that are stored (the .xz file format 1.2.1).
+pub fn xz(bytes: &[u8]) -> Vec<u8> {
+    fn with_crc(mut bytes: Vec<u8>, covered: &[u8]) -> Vec<u8> {
+        let mut crc = flate2::Crc::new();
+        crc.update(covered);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(crc.sum().to_le_bytes());
+        bytes
+    }
+    fn multibyte(to: &mut Vec<u8>, mut value: usize) {
+        while value >= 0x80 {
+            to.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        to.push(value as u8);
+    }
+    const CRC32: [u8; 2] = [0, 1];
+    let header = vec![2, 0, 0x21, 1, 0x16, 0, 0, 0]; // 12 bytes, LZMA2, a dictionary of 8 MiB
+    let mut block = with_crc(header.clone(), &header);
+    for (i, chunk) in bytes.chunks(1 << 16).enumerate() {
+        block.push(if i == 0 { 1 } else { 2 });
+        block.extend((chunk.len() as u16).wrapping_sub(1).to_be_bytes());
+        block.extend(chunk);
+    }
+    block.push(0);
+    let mut index = vec![0, 1];
+    multibyte(&mut index, block.len() + 4);
+    multibyte(&mut index, bytes.len());
+    index.resize(index.len().next_multiple_of(4), 0);
+    let index = with_crc(index.clone(), &index);
+    let backward = (index.len() as u32 / 4 - 1).to_le_bytes();
+    let mut footer = with_crc(Vec::new(), &[&backward[..], &CRC32].concat());
+    footer.extend(backward);
+    footer.extend(CRC32);
+    footer.extend(b"YZ");
+    let start = with_crc([b"\xfd7zXZ\0", &CRC32[..]].concat(), &CRC32);
+    [start, with_crc(block, bytes), index, footer].concat()
+}
+
 fn with_size(mut packed: Vec<u8>, size: usize) -> Vec<u8> {
     packed.extend((size as u32).to_le_bytes());
     packed

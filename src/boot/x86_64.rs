@@ -53,10 +53,13 @@ pub(super) fn prepare(request: &Request<'_>, draft: &mut Draft) -> Result<Loaded
         multiboot::prepare_flat(request, &header, draft)?
     } else if elf::is_elf(head) {
         elf_kernel::prepare(request, draft)?
-    } else if config.image.load_addr.is_some() {
-        return flat::prepare(request, draft);
     } else {
-        let problem = Found::of(head).refusal(Arch::X86_64).unwrap_or_else(|| {
+        let found = Found::of(head);
+        if config.image.load_addr.is_some() && found.arch().is_none() {
+            draft.notes.extend(found.loaded_flat());
+            return flat::prepare(request, draft);
+        }
+        let problem = found.refusal(Arch::X86_64).unwrap_or_else(|| {
             "is of no known format (bzImage, ELF, multiboot); a flat binary needs a \
              kernel_load_addr, and is entered in real mode"
                 .into()

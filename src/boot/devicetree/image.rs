@@ -1,7 +1,7 @@
 //! The header of an arm64 or riscv `Image`; they are laid out alike (Linux'
 //! `Documentation/arch/arm64/booting.rst`, `Documentation/arch/riscv/boot-image-header.rst`).
 
-use crate::boot::Fault;
+use crate::{boot::Fault, hal::Arch};
 
 /// Its size in bytes.
 #[cfg(test)]
@@ -27,8 +27,8 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the header of a file of `len` bytes.
-    pub fn parse(head: &[u8], len: u64) -> Result<Self, Fault> {
+    /// Reads the header of a file of `len` bytes, which is for `arch`.
+    pub fn parse(arch: Arch, head: &[u8], len: u64) -> Result<Self, Fault> {
         let word = |at: usize| {
             head.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes)
         };
@@ -41,6 +41,10 @@ impl Header {
         if flags & BIG_ENDIAN != 0 {
             let problem = "this is a big-endian kernel; the machine is little-endian";
             return Err(Fault::new("flags", problem));
+        }
+        if size == 0 && arch == Arch::Riscv64 {
+            let problem = "is 0, but must say what the kernel needs in memory: is it damaged?";
+            return Err(Fault::new("image_size", problem));
         }
         if size == 0 {
             return Ok(Self { text_offset: OLD_TEXT_OFFSET, size: len });
@@ -72,15 +76,18 @@ mod tests {
     #[test]
     fn the_larger_of_file_and_image_size_counts() {
         for (file, size) in [(0x1000, 0x3000), (0x3000, 0x3000), (0x5000, 0x5000)] {
-            let parsed = Header::parse(&header(0x20_0000, 0x3000, 2), file).unwrap();
+            let parsed = Header::parse(Arch::Riscv64, &header(0x20_0000, 0x3000, 2), file).unwrap();
             assert_eq!(parsed, Header { text_offset: 0x20_0000, size });
         }
     }
 
     #[test]
     fn an_old_kernel_without_a_size_has_its_usual_offset() {
-        let parsed = Header::parse(&header(0x1234, 0, 0), 0x1000).unwrap();
+        let parsed = Header::parse(Arch::Aarch64, &header(0x1234, 0, 0), 0x1000).unwrap();
         assert_eq!(parsed, Header { text_offset: 0x8_0000, size: 0x1000 });
+        // There are no such kernels for riscv64.
+        let refused = Header::parse(Arch::Riscv64, &header(0x1234, 0, 0), 0x1000).unwrap_err();
+        assert_eq!(refused.field, "image_size");
     }
 
     #[test]
@@ -91,7 +98,9 @@ mod tests {
             (header(0, u64::MAX, 0), "image_size"),
             (header(0, 1, 0)[..31].to_vec(), "Image header"),
         ] {
-            assert_eq!(Header::parse(&head, 0x1000).unwrap_err().field, field);
+            for arch in [Arch::Aarch64, Arch::Riscv64] {
+                assert_eq!(Header::parse(arch, &head, 0x1000).unwrap_err().field, field);
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ pub fn unpack(
         return Err(Error::Config { path: source.path.clone(), problem: problem.into() });
     }
     let payload = match found {
-        Found::Zboot => zboot_payload(request, ram.len())?,
+        Found::Zboot(_) => zboot_payload(request, ram.len())?,
         _ => Payload { offset: 0, len: source.len, max_size: ram.len(), length: Length::AsItSays },
     };
     unpack::unpack(source, payload, request.cache, Effort::Always)

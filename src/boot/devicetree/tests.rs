@@ -35,11 +35,37 @@ fn zboot(payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The same with a PE header, as firmware wants it.
+fn pe(machine: u16) -> Vec<u8> {
+    let mut bytes = zboot(&gzip(b"kernel"));
+    put(&mut bytes, 0x3c, &0x80u32.to_le_bytes());
+    put(&mut bytes, 0x80, b"PE\0\0");
+    put(&mut bytes, 0x84, &machine.to_le_bytes());
+    bytes
+}
+
+fn for_machine_number(number: u16) -> Vec<u8> {
+    let mut bytes = elf(Arch::Aarch64, 0);
+    put(&mut bytes, 18, &number.to_le_bytes());
+    bytes
+}
+
 fn elf(arch: Arch, paddr: u64) -> Vec<u8> {
-    let mut bytes = elf64(paddr + 4, &[Part::load(paddr, &[0x13; 0x100], 0x1000)]);
+    for_machine(arch, elf64(paddr + 4, &[Part::load(paddr, &[0x13; 0x100], 0x1000)]))
+}
+
+fn for_machine(arch: Arch, mut bytes: Vec<u8>) -> Vec<u8> {
     let machine = if arch == Arch::Aarch64 { 183u16 } else { 243 };
     put(&mut bytes, 18, &machine.to_le_bytes());
     bytes
+}
+
+/// The same with a note of Linux.
+fn linux_elf(arch: Arch, paddr: u64) -> Vec<u8> {
+    let mut note: Vec<u8> = [6u32, 0, 257].iter().flat_map(|word| word.to_le_bytes()).collect();
+    note.extend(b"Linux\0\0\0");
+    let parts = [Part::load(paddr, &[0x13; 0x100], 0x1000), Part::note(note)];
+    for_machine(arch, elf64(paddr + 4, &parts))
 }
 
 fn bench(arch: Arch, kernel: &[u8]) -> Bench {
@@ -139,7 +165,7 @@ fn packed_kernels_are_unpacked_on_the_host() {
     };
     for (arch, base) in BOTH {
         let inside = image(arch);
-        for packed in [gzip(&inside), unsized_zstd(&inside), unsized_lz4(&inside)] {
+        for packed in [gzip(&inside), unsized_zstd(&inside), unsized_lz4(&inside), xz(&inside)] {
             for kernel in [packed.clone(), zboot(&packed)] {
                 let bench = bench(arch, &kernel);
                 let plan = bench.prepare_cached().unwrap();
@@ -151,8 +177,10 @@ fn packed_kernels_are_unpacked_on_the_host() {
             }
         }
         // Unpacked once is enough, be it ELF or Image.
-        let plan = bench(arch, &gzip(&elf(arch, base))).prepare().unwrap();
-        assert_eq!(plan.format, Format::Elf64);
+        for packed in [gzip(&elf(arch, base)), zboot(&gzip(&elf(arch, base)))] {
+            let plan = bench(arch, &packed).prepare().unwrap();
+            assert_eq!((plan.format, plan.entry.0), (Format::Elf64, base + 4));
+        }
         check(&bench(arch, &gzip(&gzip(&inside))), "holds what is compressed with gzip");
         check(&bench(arch, &gzip(&inside)).unpack(Unpack::Guest), "unpacked by firmware");
         check(&bench(arch, &gzip(&vec![0; RAM as usize + 1])), "what RAM has");
@@ -173,6 +201,12 @@ fn what_is_for_another_architecture_is_named() {
         (Arch::Aarch64, riscv(), "is a riscv64 Image: this guest is aarch64"),
         (Arch::Riscv64, arm(), "is an aarch64 Image: this guest is riscv64"),
         (Arch::X86_64, riscv(), "is a riscv64 Image: this guest is x86_64"),
+        (Arch::X86_64, zboot(&arm()), "is a compressed kernel for EFI firmware: give the kernel"),
+        (Arch::X86_64, pe(0xaa64), "is an aarch64 kernel for EFI firmware: this guest is x86_64"),
+        (Arch::X86_64, pe(0x5064), "is a riscv64 kernel for EFI firmware: this guest is x86_64"),
+        (Arch::X86_64, pe(0x8664), "is a compressed kernel for EFI firmware: give the kernel"),
+        (Arch::Aarch64, for_machine_number(8), "a 64-bit image for MIPS, which this guest is not"),
+        (Arch::Riscv64, for_machine_number(9), "this is an image for machine 9"),
         (Arch::Riscv64, gzip(&arm()), "holds what is an aarch64 Image: this guest is riscv64"),
         (Arch::Aarch64, zboot(&gzip(&riscv())), "holds what is a riscv64 Image"),
         (Arch::Aarch64, bzimage(b""), "is an x86 bzImage: this guest is aarch64"),
@@ -192,8 +226,10 @@ fn what_is_for_another_architecture_is_named() {
     ] {
         check(&bench(arch, &kernel), expect);
         // An address does not make anything of it that it is not.
-        if arch != Arch::X86_64 && Found::of(&kernel).arch().is_some() {
-            check(&bench(arch, &kernel).load_addr(0x8020_0000), expect);
+        let found = Found::of(&kernel);
+        let named = found.arch().is_some() || found == Found::Elf(None);
+        if named || (arch != Arch::X86_64 && matches!(found, Found::Compressed(_))) {
+            check(&bench(arch, &kernel).load_addr(0x8000), expect);
         }
     }
 }
@@ -202,9 +238,19 @@ fn what_is_for_another_architecture_is_named() {
 fn what_surrounds_the_kernel_is_checked() {
     for (arch, base) in BOTH {
         let max = if arch == Arch::Aarch64 { 2047 } else { 1023 };
-        bench(arch, &image(arch)).cmdline(&"x".repeat(max)).prepare().unwrap();
-        let long = bench(arch, &image(arch)).cmdline(&"x".repeat(max + 1));
-        check(&long, &format!("this kernel takes {max} at most"));
+        let flat = || bench(arch, &[0x13; 100]).load_addr(base + BLOCK);
+        let of_linux = || bench(arch, &linux_elf(arch, base));
+        let other = || bench(arch, &elf(arch, base));
+        for (kernel, max) in [
+            (&(|| bench(arch, &image(arch))) as &dyn Fn() -> Bench, max),
+            (&of_linux, max),
+            (&other, 65535),
+            (&flat, 65535),
+        ] {
+            kernel().cmdline(&"x".repeat(max)).prepare().unwrap();
+            let long = kernel().cmdline(&"x".repeat(max + 1));
+            check(&long, &format!("this kernel takes {max} at most"));
+        }
         check(&bench(arch, &image(arch)).cmdline("a\0b"), "a NUL byte at offset 1");
         check(&bench(arch, &image(arch)).initrd(&vec![0; RAM as usize]), "the initrd has");
 
@@ -261,5 +307,105 @@ fn damaged_images_are_loaded_or_refused() {
 fn the_protocol_is_the_architectures() {
     for (arch, protocol) in [(Arch::Aarch64, Protocol::Arm64), (Arch::Riscv64, Protocol::Riscv)] {
         assert_eq!(bench(arch, &image(arch)).prepare().unwrap().protocol, protocol);
+    }
+}
+
+#[test]
+fn a_file_of_a_known_kind_is_loaded_flat_with_a_note() {
+    for (arch, base) in BOTH.into_iter().chain([(Arch::X86_64, 0x8000)]) {
+        for (kernel, is) in [
+            (&b"\xd0\x0d\xfe\xed"[..], "a device tree"),
+            (b"\x27\x05\x19\x56", "an image for U-Boot"),
+            (b"MZ", "an EFI program"),
+            (b"070701", "a cpio archive"),
+            (b"#!/bin/sh", "a script"),
+        ] {
+            let plan = bench(arch, kernel).load_addr(base).prepare().unwrap();
+            assert_eq!(plan.format, Format::Flat);
+            let note = format!("the kernel looks like {is}, ");
+            assert!(plan.notes[0].starts_with(&note), "{:?}", plan.notes);
+        }
+        assert_eq!(bench(arch, &[0x13; 100]).load_addr(base).prepare().unwrap().notes.len(), 0);
+    }
+}
+
+#[test]
+fn a_vmlinux_at_virtual_addresses_is_told_from_one_that_does_not_fit() {
+    for (arch, base) in BOTH {
+        let high = 0xffff_8000_8000_0000;
+        let expect = "p_paddr: 0xffff800080000000 is a virtual address";
+        check(&bench(arch, &elf(arch, high)), expect);
+        check(&bench(arch, &gzip(&linux_elf(arch, high))), "give the Image");
+        // One that says where it goes is none of them, wherever it is linked.
+        let mut kernel = elf(arch, base);
+        put(&mut kernel, 64 + 16, &high.to_le_bytes());
+        assert_eq!(bench(arch, &kernel).prepare().unwrap().entry.0, base + 4);
+    }
+}
+
+#[test]
+fn what_is_big_endian_is_refused() {
+    for (arch, base) in BOTH {
+        let mut kernel = image(arch);
+        kernel[24] |= 1;
+        check(&bench(arch, &kernel), "flags: this is a big-endian kernel");
+        check(&bench(arch, &zboot(&gzip(&kernel))), "flags: this is a big-endian kernel");
+        let mut kernel = elf(arch, base);
+        kernel[5] = 2;
+        kernel[18..20].reverse();
+        check(&bench(arch, &kernel), "EI_DATA: this is a big-endian image");
+        check(&bench(arch, &kernel).load_addr(base), "EI_DATA: this is a big-endian image");
+    }
+}
+
+#[test]
+fn an_image_needs_a_size_where_all_have_one() {
+    let without = |arch| {
+        let mut kernel = image(arch);
+        put(&mut kernel, 16, &0u64.to_le_bytes());
+        bench(arch, &kernel)
+    };
+    check(&without(Arch::Riscv64), "image_size: is 0");
+    let entry = without(Arch::Aarch64).prepare().unwrap().entry.0;
+    assert_eq!(entry, 0x4000_0000 + BLOCK + 0x8_0000);
+}
+
+#[test]
+fn an_image_beyond_all_memory_is_refused() {
+    for (arch, _) in BOTH {
+        let mut kernel = image(arch);
+        put(&mut kernel, 8, &(8 * BLOCK).to_le_bytes());
+        for first in [u64::MAX - 4 * BLOCK + 1, u64::MAX - BLOCK / 2] {
+            let top = Bench { ram: vec![range(first, 0x1000)], ..bench(arch, &kernel) };
+            check(&top, "text_offset: 0x1000000 is beyond all memory");
+        }
+        put(&mut kernel, 8, &(1u64 << 41).to_le_bytes());
+        check(&bench(arch, &kernel), "text_offset: 0x20000000000 bytes are more than there is");
+    }
+}
+
+#[test]
+fn a_damaged_kernel_in_the_cache_is_unpacked_again() {
+    for (arch, base) in BOTH {
+        let inside = image(arch);
+        for (kernel, load_addr) in
+            [(gzip(&inside), None), (zboot(&gzip(&inside)), Some(base + 2 * BLOCK))]
+        {
+            let mut bench = bench(arch, &kernel);
+            bench.config.image.load_addr = load_addr.map(GuestPhysAddr);
+            std::thread::sleep(std::time::Duration::from_millis(150)); // so that it is cached
+            let first = bench.prepare_cached().unwrap().unpacked.unwrap();
+            let entry = first.cache.expect("it is not cached");
+            assert!(!first.cache_hit);
+            assert!(bench.prepare_cached().unwrap().unpacked.unwrap().cache_hit);
+            std::fs::write(&entry, vec![0; inside.len()]).unwrap();
+            let plan = bench.prepare_cached().unwrap();
+            assert!(!plan.unpacked.as_ref().unwrap().cache_hit);
+            assert_eq!(plan.format, Format::Image);
+            let mem = memory_at(base);
+            plan.load(&mem, &FirmwareInfo::default()).unwrap();
+            assert_eq!(bytes_at(&mem, plan.entry.0, inside.len()), inside);
+            assert!(bench.prepare_cached().unwrap().unpacked.unwrap().cache_hit);
+        }
     }
 }

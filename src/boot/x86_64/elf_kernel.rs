@@ -8,6 +8,7 @@ use crate::boot::{
     draft::Draft,
     elf::{self, Class, Elf},
     file::ImageSource,
+    request::CMDLINE_MAX_ELSEWHERE,
 };
 
 use super::{
@@ -18,8 +19,6 @@ use super::{
 
 pub const MACHINES: &[(Class, u16)] =
     &[(Class::Elf32, elf::EM_386), (Class::Elf64, elf::EM_X86_64)];
-/// What a kernel other than Linux is given at most: there is no rule, and room for this.
-const CMDLINE_MAX_ELSEWHERE: usize = 65535;
 
 /// Where and how a kernel without a multiboot header is entered.
 pub enum Entry {
