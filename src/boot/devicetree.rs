@@ -102,12 +102,14 @@ fn recognise(
         }
         found @ (Found::Zboot(_) | Found::Compressed(_)) if !packed => {
             let (mut inner, mut unpacked) = packed::unpack(request, found, ram)?;
+            let untouched = draft.clone();
             let mut kernel = recognise(rules, request, &inner, ram, draft);
             if let (Err(error), Some(path), true) = (&kernel, &unpacked.cache, unpacked.cache_hit) {
                 log::warn!("{error}; it is unpacked again");
                 if let Some(cache) = request.cache {
                     cache.remove(path);
                 }
+                *draft = untouched;
                 (inner, unpacked) = packed::unpack(request, found, ram)?;
                 kernel = recognise(rules, request, &inner, ram, draft);
             }

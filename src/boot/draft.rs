@@ -12,7 +12,7 @@ use super::{
 };
 
 /// What a loader puts together before it knows the whole plan.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Draft {
     pub space: Space,
     pub segments: Vec<Segment>,
