@@ -91,7 +91,7 @@ impl<H: AxVMHal> Machine<H> {
         let slots: Arc<dyn MemorySlots> = hal.clone();
         let mut address_space = AddrSpace::new_empty(slots);
         for area in &plan.ram {
-            address_space.map_alloc(area.gpa, area.size, area.flags, true)?;
+            address_space.map_alloc(area.gpa, area.size, area.flags, !area.lazy)?;
         }
         for table in &plan.tables {
             address_space.write(table.gpa, &table.with_seeds().map_err(Error::Entropy)?)?;

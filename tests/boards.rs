@@ -145,6 +145,19 @@ fn ids_that_vcpus_do_not_get_are_told() {
     }
 }
 
+#[test]
+fn memory_that_comes_on_first_touch_is_told_as_such() {
+    for (arch, load_addr) in [("aarch64", AARCH64), ("riscv64", RISCV64), ("x86_64", "0x8000")] {
+        let guest = Guest::new("lazy_memory = true", &format!("kernel_load_addr = {load_addr}"));
+        let check = |args: &[&str]| guest.check(&[&["--arch", arch], args].concat());
+        check(&[]).assert(0, "rwx, 512 MiB, on first touch");
+        let plan: Value = serde_json::from_str(&check(&["--json"]).stdout).unwrap();
+        assert_eq!(plan["ram"][0]["lazy"], true);
+        let eager = check(&["--set", "base.lazy_memory=false"]);
+        assert!(!eager.assert(0, "512 MiB").stdout.contains("first touch"), "{eager:#?}");
+    }
+}
+
 /// As an AxVisor user's file has it: rows for devices that are the host's there.
 #[test]
 fn rows_of_axvisors_find_the_boards_own_devices() {

@@ -51,6 +51,10 @@ table! {
         /// *axvmm:* how much memory, placed where the board has it, such as `"512M"`. Default:
         /// 512M, unless there are `memory_regions`.
         memory: Size,
+        /// *axvmm:* memory is given to the guest's hardware at the first touch, in pieces; for
+        /// guests with much more memory than they use. Of `memory_regions`, those of map_type 0.
+        /// Default: false.
+        lazy_memory: bool,
     }
 }
 

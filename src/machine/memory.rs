@@ -20,28 +20,29 @@ pub fn areas(regions: &[MemoryRegion]) -> Result<Vec<RamArea>, Error> {
 }
 
 fn area(region: &MemoryRegion) -> Result<RamArea, Error> {
-    let MemoryRegion { gpa, size, flags } = *region;
+    let MemoryRegion { gpa, size, flags, lazy } = *region;
     let whole = gpa.0 % PAGE_SIZE == 0 && size % PAGE_SIZE == 0;
     if !whole || GuestPhysAddrRange::new(gpa, size).is_none() {
         return Err(Error::MemoryRegion { gpa, size });
     }
-    Ok(RamArea { gpa, size, flags })
+    Ok(RamArea { gpa, size, flags, lazy })
 }
 
 /// `bytes` from `base` on, in one piece.
-pub fn piece(base: u64, bytes: u64) -> Result<RamArea, Error> {
+pub fn piece(base: u64, bytes: u64, lazy: bool) -> Result<RamArea, Error> {
     let gpa = GuestPhysAddr(base);
     if bytes == 0 || bytes % PAGE_SIZE != 0 || GuestPhysAddrRange::new(gpa, bytes).is_none() {
         return Err(Error::MemorySize { bytes });
     }
-    Ok(RamArea { gpa, size: bytes, flags: ALL })
+    Ok(RamArea { gpa, size: bytes, flags: ALL, lazy })
 }
 
 /// The RAM of a board that has it in one piece from `base` on, or the areas that are asked for; all
 /// of it where guest-physical addresses have `bits` bits.
 pub fn from(base: u64, bits: u8, asked: &MemoryConfig) -> Result<Vec<RamArea>, Error> {
     let areas = match asked {
-        MemoryConfig::Size(bytes) => vec![piece(base, *bytes)?],
+        MemoryConfig::Size(bytes) => vec![piece(base, *bytes, false)?],
+        MemoryConfig::LazySize(bytes) => vec![piece(base, *bytes, true)?],
         MemoryConfig::Regions(regions) => areas(regions)?,
     };
     for area in &areas {

@@ -50,6 +50,8 @@ pub struct RamArea {
     pub size: u64,
     #[serde(serialize_with = "as_text")]
     pub flags: MappingFlags,
+    /// Whether it is given to the guest's hardware at the first touch, in pieces.
+    pub lazy: bool,
 }
 
 impl RamArea {
@@ -318,9 +320,10 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.cpus.num == 1 { "" } else { "s" };
         writeln!(f, "machine   {}: {}, {} vCPU{plural}", self.name, self.arch, self.cpus.num)?;
-        for RamArea { gpa, size, flags } in &self.ram {
+        for RamArea { gpa, size, flags, lazy } in &self.ram {
             let gpa = gpa.to_string();
-            writeln!(f, "memory    {gpa:>12} {size:>#12x}  {flags}, {} MiB", size >> 20)?;
+            let lazy = if *lazy { ", on first touch" } else { "" };
+            writeln!(f, "memory    {gpa:>12} {size:>#12x}  {flags}, {} MiB{lazy}", size >> 20)?;
         }
         for DevicePlan { name, model, window, irq } in &self.devices {
             let window = window.to_string();

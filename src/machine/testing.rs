@@ -51,7 +51,8 @@ pub fn config(at: u64, memory: MemoryConfig) -> (AxVMConfig, tempfile::NamedTemp
 }
 
 pub fn region(gpa: u64, size: u64) -> MemoryRegion {
-    MemoryRegion { gpa: GuestPhysAddr(gpa), size, flags: MappingFlags::READ | MappingFlags::WRITE }
+    let flags = MappingFlags::READ | MappingFlags::WRITE;
+    MemoryRegion { gpa: GuestPhysAddr(gpa), size, flags, lazy: false }
 }
 
 pub fn row(emu_type: EmuDeviceType, base_gpa: u64, irq_id: u32) -> EmulatedDeviceConfig {

@@ -27,10 +27,7 @@ use super::{
     plan::{DevicePlan, Firmware, Model, RamArea, Window},
 };
 use crate::{
-    addr::{
-        AddrRange, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags, Port,
-        PortRange,
-    },
+    addr::{AddrRange, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, Port, PortRange},
     boot::{FirmwareInfo, MemKind, MemMapEntry},
     devices::debug_exit,
     hal::InterruptController,
@@ -91,16 +88,17 @@ pub struct Pc;
 impl Board for Pc {
     /// What fits below the hole, the rest above.
     fn ram(&self, asked: &MemoryConfig) -> Result<Vec<RamArea>, Error> {
-        let bytes = match asked {
+        let (bytes, lazy) = match asked {
             MemoryConfig::Regions(regions) => return memory::areas(regions),
-            MemoryConfig::Size(bytes) => *bytes,
+            MemoryConfig::Size(bytes) => (*bytes, false),
+            MemoryConfig::LazySize(bytes) => (*bytes, true),
         };
         // The whole amount, in one piece, says whether it can be had at all.
-        memory::piece(HIGH_RAM, bytes)?;
-        let low = memory::piece(0, bytes.min(HOLE))?;
+        memory::piece(HIGH_RAM, bytes, lazy)?;
+        let low = memory::piece(0, bytes.min(HOLE), lazy)?;
         match bytes.saturating_sub(HOLE) {
             0 => Ok(vec![low]),
-            high => Ok(vec![low, memory::piece(HIGH_RAM, high)?]),
+            high => Ok(vec![low, memory::piece(HIGH_RAM, high, lazy)?]),
         }
     }
 
@@ -155,8 +153,7 @@ fn devices(asked: &DevicesConfig, notes: &mut Vec<String>) -> Result<Vec<DeviceP
         add(name, Model::HostKernel, Window::Port(ports(name, first, count)?), None);
     }
     for (name, first, size) in HOST_KERNEL_MMIO {
-        let range = RamArea { gpa: GuestPhysAddr(first), size, flags: MappingFlags::DEVICE };
-        add(name, Model::HostKernel, Window::Mmio(range.range()?), None);
+        add(name, Model::HostKernel, Window::Mmio(memory::window(first, size)?), None);
     }
     devices.sort_by_key(|device| device.window.key());
     requests::check(&asked.emulated, &devices, notes)?;

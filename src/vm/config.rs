@@ -47,6 +47,8 @@ impl CpuConfig {
 pub enum MemoryConfig {
     /// So many bytes, where the board has its RAM.
     Size(u64),
+    /// The same, given to the guest's hardware at the first touch, in pieces.
+    LazySize(u64),
     /// Just these areas.
     Regions(Vec<MemoryRegion>),
 }
@@ -59,6 +61,8 @@ pub struct MemoryRegion {
     pub size: u64,
     #[serde(serialize_with = "flags_as_letters")]
     pub flags: MappingFlags,
+    /// Whether it is given to the guest's hardware at the first touch, in pieces.
+    pub lazy: bool,
 }
 
 fn flags_as_letters<S: serde::Serializer>(

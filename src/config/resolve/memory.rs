@@ -29,14 +29,16 @@ pub(super) fn resolve(
         kernel.memory.as_ref().map(|size| ("memory in [kernel]", size.place)),
         regions.map(|regions| ("memory_regions", regions.place)),
     ];
+    let lazy = base.lazy_memory.as_ref().is_some_and(|lazy| lazy.value);
+    let amount = if lazy { MemoryConfig::LazySize } else { MemoryConfig::Size };
     let last = last_given(given.into_iter().flatten().collect(), report);
     let is_last = |size: &&At<Size>| Some(size.place) == last;
     if let Some(size) = [&base.memory, &kernel.memory].into_iter().flatten().find(is_last) {
-        return MemoryConfig::Size(size.value.0);
+        return amount(size.value.0);
     }
     match regions {
-        Some(regions) => MemoryConfig::Regions(areas(&regions.value, report)),
-        None => MemoryConfig::Size(DEFAULT),
+        Some(regions) => MemoryConfig::Regions(areas(&regions.value, lazy, report)),
+        None => amount(DEFAULT),
     }
 }
 
@@ -52,10 +54,10 @@ fn last_given(mut given: Vec<(&str, Place)>, report: &mut Report) -> Option<Plac
     Some(last)
 }
 
-fn areas(rows: &[At<VmMemConfig>], report: &mut Report) -> Vec<MemoryRegion> {
+fn areas(rows: &[At<VmMemConfig>], lazy: bool, report: &mut Report) -> Vec<MemoryRegion> {
     let mut areas: Vec<(GuestPhysAddrRange, MemoryRegion)> = Vec::new();
     for (index, row) in rows.iter().enumerate() {
-        let Some((range, region)) = area(index, row, report) else { continue };
+        let Some((range, region)) = area(index, row, lazy, report) else { continue };
         let other = areas.iter().position(|(other, _)| other.overlaps(&range));
         if let Some(other) = other {
             let message = format!("{range} overlaps row [{other}], {}", areas[other].0);
@@ -70,15 +72,18 @@ fn areas(rows: &[At<VmMemConfig>], report: &mut Report) -> Vec<MemoryRegion> {
 fn area(
     index: usize,
     row: &At<VmMemConfig>,
+    lazy: bool,
     report: &mut Report,
 ) -> Option<(GuestPhysAddrRange, MemoryRegion)> {
     let name = format!("kernel.memory_regions[{index}]");
     let (gpa, size) = (row.value.gpa.as_ref()?, row.value.size.as_ref()?);
     let flags = row.value.flags.as_ref().map_or(0x7, |flags| flags.value.0);
+    let map_type = row.value.map_type.as_ref().map_or(0, |map_type| map_type.value.0);
     let region = MemoryRegion {
         gpa: GuestPhysAddr(gpa.value.0),
         size: size.value.0,
         flags: MappingFlags::from_bits_truncate(flags),
+        lazy: lazy && map_type == 0,
     };
     if region.gpa.0 % PAGE_SIZE != 0 {
         let message = format!("{} is no multiple of 4096", region.gpa);

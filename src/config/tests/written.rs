@@ -220,6 +220,22 @@ fn an_empty_list_of_regions_says_nothing_about_memory() {
 }
 
 #[test]
+fn lazy_memory_is_all_of_a_size_and_what_axvisor_would_allocate() {
+    let memory = |keys: &str| {
+        let text =
+            format!("[base]\nlazy_memory = true\n[kernel]\nkernel_path = \"vmlinuz\"\n{keys}");
+        good(&text).memory
+    };
+    assert_eq!(memory(""), MemoryConfig::LazySize(512 << 20));
+    assert_eq!(memory("memory = \"64G\""), MemoryConfig::LazySize(64 << 30));
+    let rows = "memory_regions = [[0, 4096], [4096, 4096, 7, 0], [8192, 4096, 7, 1]]";
+    let MemoryConfig::Regions(regions) = memory(rows) else { panic!("{rows}") };
+    assert_eq!(regions.iter().map(|region| region.lazy).collect::<Vec<_>>(), [true, true, false]);
+    let eager = "[base]\nlazy_memory = false\n[kernel]\nkernel_path = \"vmlinuz\"";
+    assert_eq!(good(eager).memory, MemoryConfig::Size(512 << 20));
+}
+
+#[test]
 fn a_byte_order_mark_is_no_part_of_the_file() {
     let dir = files();
     let path = dir.path().join("guest.toml");
