@@ -8,7 +8,7 @@ mod error;
 mod exit;
 mod platform;
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 pub use arch_vcpu::{
     AxArchVCpu, DescriptorTable, EntryMode, HypercallResult, StopCause, VCpuDump, VCpuKick,
@@ -141,6 +141,11 @@ pub trait AxVMHal: AxVCpuHal + IrqSink + ExternalIrq + MemorySlots + Sized + 'st
     /// a vector of the local APIC on x86_64; an SPI's INTID on aarch64, where the guest says which
     /// vCPU gets it; an IMSIC's identity on riscv64, or the external interrupt where there is none.
     fn inject_irq_to_vcpu(&self, vcpu_id: VCpuId, irq: usize) -> HalResult;
+
+    /// Hypercalls with these numbers are to come as [`AxVCpuExitReason::Hypercall`], whatever the
+    /// host would make of them; asked for before any vCPU runs. `Ok(false)`: this host hands none
+    /// out.
+    fn forward_hypercalls(&self, numbers: RangeInclusive<u64>) -> HalResult<bool>;
 
     /// Nanoseconds of a clock that never goes back.
     fn current_time_nanos(&self) -> u64;

@@ -12,6 +12,7 @@ use std::{
     cell::Cell,
     collections::{BTreeMap, VecDeque},
     io,
+    ops::RangeInclusive,
     sync::{Arc, Condvar, Mutex, MutexGuard},
     time::Instant,
 };
@@ -61,6 +62,7 @@ pub enum Call {
     Map { slot: u32, gpa: GuestPhysAddr, size: u64 },
     Unmap(u32),
     Msi { addr: GuestPhysAddr, data: u32, requester: u32 },
+    ForwardHypercalls(RangeInclusive<u64>),
 }
 
 #[derive(Debug, Default)]
@@ -335,6 +337,11 @@ impl AxVMHal for ScriptedHal {
         self.shared.may_fail("inject")?;
         self.shared.record(Call::Inject { vcpu_id, irq });
         Ok(())
+    }
+
+    fn forward_hypercalls(&self, numbers: RangeInclusive<u64>) -> HalResult<bool> {
+        self.shared.record(Call::ForwardHypercalls(numbers));
+        Ok(true)
     }
 
     fn current_time_nanos(&self) -> u64 {

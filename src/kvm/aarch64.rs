@@ -5,8 +5,10 @@ mod gic;
 mod one_reg;
 pub mod probe;
 mod regs;
+mod smccc;
 
 use std::{
+    ops::RangeInclusive,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd},
     sync::{Mutex, OnceLock, PoisonError},
 };
@@ -200,6 +202,12 @@ impl VmState {
         self.gic.get().map_or(Ok(()), Gic::finish)?;
         let pmus = std::mem::take(&mut *self.pmus.lock().unwrap_or_else(PoisonError::into_inner));
         pmus.iter().try_for_each(finish_pmu)
+    }
+
+    /// Has KVM hand these hypercalls out.
+    #[allow(clippy::unused_self)] // as on the other architectures
+    pub fn forward_hypercalls(&self, vm: &VmFd, numbers: RangeInclusive<u64>) -> HalResult<bool> {
+        smccc::forward(vm, numbers)
     }
 
     /// The pin belongs to the interrupt controller in the host kernel.

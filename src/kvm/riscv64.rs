@@ -8,9 +8,12 @@ mod pins;
 pub mod probe;
 mod regs;
 
-use std::sync::{
-    Mutex, OnceLock, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use aia::Aia;
@@ -164,6 +167,12 @@ impl VmState {
     /// The IMSICs belong to the vCPUs, so the controller is finished when they are all there.
     pub fn vcpus_are_made(&self, _: &VmFd) -> HalResult {
         self.aia.get().map_or(Ok(()), |aia| aia.finish(self.vcpus.load(Ordering::Relaxed)))
+    }
+
+    /// KVM hands out the experimental extensions, and so AxVisor's, without being asked.
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // as on the other architectures
+    pub fn forward_hypercalls(&self, _: &VmFd, _numbers: RangeInclusive<u64>) -> HalResult<bool> {
+        Ok(true)
     }
 
     /// Drives the external interrupt pin of a vCPU.

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     io,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
@@ -251,6 +252,10 @@ impl AxVMHal for KvmHal {
     fn inject_irq_to_vcpu(&self, vcpu_id: VCpuId, irq: usize) -> HalResult {
         self.need_interrupt_controller()?;
         self.arch.inject(&self.vm, vcpu_id, irq)
+    }
+
+    fn forward_hypercalls(&self, numbers: RangeInclusive<u64>) -> HalResult<bool> {
+        self.arch.forward_hypercalls(&self.vm, numbers)
     }
 
     fn current_time_nanos(&self) -> u64 {

@@ -7,7 +7,7 @@ mod msrs;
 pub mod probe;
 mod regs;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::RangeInclusive};
 
 pub use exits::{OwnExit, answer_hypercall, fatal_exit, guests_fault, raise_fault, refuse_sys_reg};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_msi, kvm_pit_config};
@@ -156,6 +156,12 @@ impl VmState {
         Err(HalError::host_cannot(format!(
             "drive the interrupt pin of vCPU {vcpu_id}: its local APIC in the host kernel does"
         )))
+    }
+
+    /// KVM answers every `vmcall` itself.
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // as on the other architectures
+    pub fn forward_hypercalls(&self, _: &VmFd, _numbers: RangeInclusive<u64>) -> HalResult<bool> {
+        Ok(false)
     }
 
     /// Makes `vector` pending in one local APIC.
