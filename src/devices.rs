@@ -13,6 +13,7 @@ pub mod cmos;
 pub mod console;
 pub mod debug_console;
 pub mod debug_exit;
+pub mod doorbell;
 mod emu_type;
 pub mod goldfish_rtc;
 mod hypercall;
@@ -38,10 +39,12 @@ use serde::Serialize;
 
 pub use bus::{AxVmDevices, BusError, UnownedCounts};
 pub use emu_type::EmuDeviceType;
-pub use hypercall::HypercallOps;
+pub use hypercall::{HyperCallCode, HypercallOps, HypervisorCalls};
 pub use irq::IrqLine;
 
-use crate::addr::{AccessWidth, DeviceAddrRange, GuestPhysAddrRange, PortRange, SysRegAddrRange};
+use crate::addr::{
+    AccessWidth, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, PortRange, SysRegAddrRange,
+};
 
 /// An access that does not suit the device. A bus answers such a read with all ones and drops such
 /// a write; a device's own trouble is its own business and no such error.
@@ -71,6 +74,8 @@ pub enum Effect {
     Panicked,
     /// The guest ends with this exit status.
     Exit(u8),
+    /// The guest makes the hypercall whose block is here ([`doorbell`]).
+    Hypercall(GuestPhysAddr),
 }
 
 /// A device in one window of one bus.

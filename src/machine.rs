@@ -27,6 +27,7 @@ pub use plan::{DevicePlan, FirmwareTable, Model, Plan, RamArea, Window};
 use crate::{
     addrspace::AddrSpace,
     devices::{
+        HyperCallCode,
         clock::AlarmClock,
         console::{ConsoleIn, ConsoleOut},
         i8042::I8042,
@@ -88,6 +89,10 @@ impl<H: AxVMHal> Machine<H> {
     /// loaded, devices on their buses, vCPUs set up. The guest prints to `console`.
     pub fn build(plan: &Plan, hal: Arc<H>, console: Arc<dyn ConsoleOut>) -> Result<Self, Error> {
         hal.use_interrupt_controller(&plan.interrupt_controller)?;
+        if plan.device(Model::Doorbell).is_some() {
+            // Where the host hands none out, the doorbell is the way.
+            let _ = hal.forward_hypercalls(HyperCallCode::NUMBERS)?;
+        }
         let slots: Arc<dyn MemorySlots> = hal.clone();
         let mut address_space = AddrSpace::new_empty(slots);
         for area in &plan.ram {

@@ -1,12 +1,14 @@
 //! A virtual machine: what it is made of, and what can be done to it.
 //!
 //! - `dispatch`: [`AxVM::run_vcpu`], the loop that every exit goes through.
+//! - `hypercall`: calls whose number and arguments are in the guest's memory.
 //! - `threads`: one thread per vCPU, which decides on what the loop did not handle.
 //! - `lifecycle`: statuses, and how all threads learn of a change.
 //! - `stop`: why a VM stopped.
 
 pub mod config;
 mod dispatch;
+mod hypercall;
 mod lifecycle;
 mod stats;
 mod stop;
@@ -15,7 +17,7 @@ mod threads;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use config::AxVMConfig;
 use lifecycle::Lifecycle;
@@ -29,6 +31,7 @@ use crate::{
     addrspace::{self, AddrSpace},
     devices::{AxVmDevices, BusError},
     hal::{AxVMHal, HalError, VCpuId, VCpuSetup, VMId},
+    ratelimit::RateLimit,
     vcpu::{self, AxVCpu},
 };
 
@@ -84,6 +87,7 @@ pub struct AxVM<H: AxVMHal> {
     devices: AxVmDevices,
     address_space: AddrSpace,
     lifecycle: Lifecycle,
+    hypercall_trouble: RateLimit,
     hal: Arc<H>,
 }
 
@@ -108,6 +112,7 @@ impl<H: AxVMHal> AxVM<H> {
             name,
             stats: vcpus.iter().map(|_| VCpuStats::default()).collect(),
             lifecycle: Lifecycle::new(vcpus.len(), H::STARTS_SECONDARIES),
+            hypercall_trouble: RateLimit::new(1, Duration::from_secs(10)),
             vcpus,
             devices,
             address_space,

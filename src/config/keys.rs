@@ -129,6 +129,9 @@ table! {
         /// *axvmm:* x86_64: the first of the four ports of each `isa-debug-exit`; false for none.
         /// Default: the board's, 0xf4 and 0x501.
         debug_exit: DebugExitPorts,
+        /// *axvmm:* whether the guest has the doorbell for hypercalls. Default: if there is an
+        /// inter-VM channel (0x0a) among `emu_devices`.
+        hypercalls: bool,
     }
 }
 

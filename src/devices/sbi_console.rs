@@ -86,8 +86,8 @@ impl SbiConsole {
         Self { out, uart, input: Mutex::default() }
     }
 
-    /// Serves the call `fid` of extension `eid` with the arguments a0 to a5; those of other
-    /// extensions are not supported.
+    /// Serves the call `fid` of extension `eid` with the arguments a0 to a5; all but a console's are
+    /// not supported.
     pub fn call(&self, mem: &AddrSpace, eid: u64, fid: u64, args: [u64; 6]) -> SbiRet {
         match (eid, fid) {
             (LEGACY_PUTCHAR, _) | (DBCN, DBCN_WRITE_BYTE) => {
@@ -185,9 +185,12 @@ impl ConsoleIn for SbiConsole {
 }
 
 impl HypercallOps for SbiConsole {
-    /// All calls that the host kernel hands out: of those, others than a console's are not supported.
+    /// The calls of these extensions, by the SBI's numbers: the extension's in the upper 32 bits.
     fn call(&self, mem: &AddrSpace, nr: u64, args: [u64; 6]) -> Option<HypercallResult> {
-        let (eid, fid) = (nr & u64::from(u32::MAX), nr >> 32);
+        let (eid, fid) = (nr >> 32, nr & u64::from(u32::MAX));
+        if !matches!(eid, LEGACY_PUTCHAR | LEGACY_GETCHAR | DBCN) {
+            return None;
+        }
         let SbiRet { error, value } = Self::call(self, mem, eid, fid, args);
         // Legacy calls answer in a0 alone.
         let second = (!matches!(eid, LEGACY_PUTCHAR | LEGACY_GETCHAR)).then_some(value as u64);

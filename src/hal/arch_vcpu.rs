@@ -56,9 +56,17 @@ pub enum StopCause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HypercallResult {
     pub value: u64,
-    /// For conventions with two return registers (the SBI: `a0` is the error, `a1` the value);
-    /// `None` leaves the register alone.
+    /// For conventions with two return registers (the SBI: `a0` is the error, `a1` the value).
+    /// `None`: the call has none, and the register is left alone, but for riscv64 under KVM, which
+    /// then writes 0.
     pub second: Option<u64>,
+}
+
+impl HypercallResult {
+    /// What AxVisor's calls answer when done.
+    pub const SUCCESS: Self = Self { value: 0, second: None };
+    /// And when not: -1.
+    pub const FAILURE: Self = Self { value: u64::MAX, second: None };
 }
 
 /// A vCPU's state for a person to read.

@@ -10,8 +10,15 @@ use crate::addr::{AccessWidth, GuestPhysAddr, MappingFlags, Port, SysRegAddr};
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AxVCpuExitReason {
-    /// The guest asked the hypervisor for something. On riscv64 `nr` is the SBI extension's id, with
-    /// the function's in the upper 32 bits (SBI 2.0, chapter 3).
+    /// The guest asked the hypervisor for something, by `hvc` on aarch64 (`nr` is the function id in
+    /// `w0`) or `ecall` on riscv64. Of all calls a host kernel serves some itself and hands out some;
+    /// KVM on x86_64 hands out no `vmcall`, so that guests there, and portable ones, ring the
+    /// doorbell instead ([`crate::devices::doorbell`]).
+    ///
+    /// On riscv64 `nr` is the function's id, with the SBI extension's in the upper 32 bits (SBI 2.0,
+    /// chapter 3). AxVisor's extension has its numbers plain, as they are elsewhere
+    /// ([`crate::devices::HyperCallCode`]): 0x0848_5643, among the experimental ones; AxVisor's own
+    /// 0x48_5643 is not handed out by KVM.
     Hypercall { nr: u64, args: [u64; 6] },
     /// A load from guest-physical memory that no memory slot backs.
     MmioRead {

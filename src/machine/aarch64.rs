@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! 0x4000_0000 and up   RAM
+//! 0x090e_0000          doorbell for hypercalls, where it is asked for
 //! 0x090d_0000          pvpanic
 //! 0x0903_0000          PL061, whose line 3 is the power button
 //! 0x0901_0000          PL031, the clock
@@ -18,7 +19,7 @@ mod tree;
 
 use super::{
     Error,
-    board::{Board, Hardware, Told},
+    board::{self, Board, Hardware, Told},
     fdt::Tree,
     memory,
     plan::{DevicePlan, Model, RamArea, Window},
@@ -49,6 +50,7 @@ const GICV2_CPUS: usize = 8;
 const GICV3_CPUS: usize = ((UART - GIC_REDISTRIBUTORS) / GIC_REDISTRIBUTOR_SIZE) as usize;
 
 const UART: u64 = 0x0900_0000;
+const DOORBELL: u64 = 0x090e_0000;
 
 /// The board's own devices: name, model, first address, size in bytes, interrupt.
 const DEVICES: [(&str, Model, u64, u64, Option<u32>); 4] = [
@@ -93,6 +95,7 @@ impl Board for Virt<'_> {
                 Ok(DevicePlan { name: (*name).to_owned(), model: *model, window, irq: *irq })
             })
             .collect::<Result<Vec<_>, Error>>()?;
+        devices.extend(board::doorbell(asked, DOORBELL)?);
         devices.extend(in_the_host_kernel(&interrupt_controller));
         devices.sort_by_key(|device| device.window.key());
         if asked.debug_exit_ports.as_ref().is_some_and(|ports| !ports.is_empty()) {

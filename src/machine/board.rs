@@ -3,12 +3,14 @@
 use super::{
     Error, aarch64,
     fdt::Tree,
-    plan::{DevicePlan, Firmware, Model, RamArea},
+    memory,
+    plan::{DevicePlan, Firmware, Model, RamArea, Window},
     riscv64, x86_64,
 };
 use crate::{
     addr::{GuestPhysAddrRange, PortRange},
     boot::Placed,
+    devices::doorbell,
     hal::{InterruptController, Platform},
     vm::config::{CpuConfig, DevicesConfig, MemoryConfig},
 };
@@ -56,6 +58,18 @@ impl Hardware {
     pub fn device(&self, model: Model) -> Option<&DevicePlan> {
         self.devices.iter().find(|device| device.model == model)
     }
+}
+
+/// The doorbell for hypercalls at `first`, if the guest is to have one.
+pub fn doorbell(asked: &DevicesConfig, first: u64) -> Result<Option<DevicePlan>, Error> {
+    let doorbell = |window| DevicePlan {
+        name: "hypercall-doorbell".to_owned(),
+        model: Model::Doorbell,
+        window: Window::Mmio(window),
+        irq: None,
+    };
+    let wanted = asked.wants_hypercalls().then(|| memory::window(first, doorbell::SIZE));
+    Ok(wanted.transpose()?.map(doorbell))
 }
 
 /// All that a kernel may be told of.

@@ -12,13 +12,15 @@ use super::{
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddrRange, PortRange},
     devices::{
-        AxVmDevices, BaseMmioDeviceOps, BasePortDeviceOps, BaseSysRegDeviceOps, IrqLine,
+        AxVmDevices, BaseMmioDeviceOps, BasePortDeviceOps, BaseSysRegDeviceOps, HypervisorCalls,
+        IrqLine,
         acpi_power::{Pm1Control, SleepRegisters},
         clock::{AlarmClock, host_clock},
         cmos::{Cmos, MemorySizes},
         console::{ConsoleIn, ConsoleOut},
         debug_console::DebugConsole,
         debug_exit::DebugExit,
+        doorbell::Doorbell,
         goldfish_rtc::GoldfishRtc,
         i8042::I8042,
         pl011::Pl011,
@@ -57,6 +59,9 @@ pub fn make_devices<H: AxVMHal>(
             Window::Mmio(range) => devices.add_mmio_dev(maker.in_memory(device, range)?)?,
             Window::SysReg(_) => devices.add_sys_reg_dev(system_register(device)?)?,
         }
+    }
+    if plan.device(Model::Doorbell).is_some() {
+        devices.add_hypercalls(Arc::new(HypervisorCalls));
     }
     let mut serial = maker.serial.ok_or(Error::NoDevice { model: Model::Uart16550 })?;
     if plan.arch == Arch::Riscv64 {
@@ -134,6 +139,7 @@ impl Maker<'_> {
             }
             Model::Pvpanic => Arc::new(Pvpanic::new(range)),
             Model::SifiveTest => Arc::new(SifiveTest::new(range)),
+            Model::Doorbell => Arc::new(Doorbell::new(range)),
             Model::Plic => self.plic.clone().ok_or_else(|| misplaced(device))?,
             _ => return Err(misplaced(device)),
         })

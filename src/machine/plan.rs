@@ -96,6 +96,7 @@ pub enum Model {
     SifiveTest,
     Plic,
     Seed,
+    Doorbell,
     /// Emulated by the host kernel, or reserved for it.
     HostKernel,
 }
@@ -121,6 +122,7 @@ impl fmt::Display for Model {
             Self::SifiveTest => "powers off, resets, ends with a status",
             Self::Plic => "interrupt controller (PLIC)",
             Self::Seed => "gives entropy (seed CSR)",
+            Self::Doorbell => "takes hypercalls",
             Self::HostKernel => "in the host kernel",
         })
     }

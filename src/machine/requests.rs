@@ -60,6 +60,8 @@ impl Offer<'_> {
         }
         match row.emu_type {
             EmuDeviceType::Console => self.console(row),
+            // The channels are made by the guests; what the board has for that is the doorbell.
+            EmuDeviceType::IVCChannel => Answer::Fine,
             EmuDeviceType::Dummy => {
                 Answer::Note("a meta device; nothing is emulated for it".into())
             }
@@ -74,7 +76,6 @@ impl Offer<'_> {
                 row.emu_type, self.arch
             )),
             EmuDeviceType::FwCfg
-            | EmuDeviceType::IVCChannel
             | EmuDeviceType::VirtioBlk
             | EmuDeviceType::VirtioNet
             | EmuDeviceType::VirtioConsole => {

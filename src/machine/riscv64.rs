@@ -7,6 +7,7 @@
 //! 0x0d00_0000          APLIC                  / instead of the PLIC
 //! 0x1000_0000          16550, the serial port
 //! 0x0c00_0000          PLIC
+//! 0x0010_3000          doorbell for hypercalls, where it is asked for
 //! 0x0010_2000          pvpanic
 //! 0x0010_1000          Goldfish RTC
 //! 0x0010_0000          sifive_test: power off, reset, end with a status
@@ -17,7 +18,7 @@ mod tree;
 
 use super::{
     Error,
-    board::{Board, Hardware, Told},
+    board::{self, Board, Hardware, Told},
     fdt::Tree,
     memory,
     plan::{DevicePlan, Model, RamArea, Window},
@@ -31,6 +32,7 @@ use crate::{
 
 const RAM: u64 = 0x8000_0000;
 
+const DOORBELL: u64 = 0x10_3000;
 const PLIC: u64 = 0x0c00_0000;
 const APLIC: u64 = 0x0d00_0000;
 const APLIC_SIZE: u64 = 0x8000;
@@ -108,6 +110,7 @@ impl Board for Virt<'_> {
         if self.0.extensions.contains(&"zkr") {
             add("seed", Model::Seed, Window::SysReg(SysRegAddrRange::at(seed::SEED)), None);
         }
+        devices.extend(board::doorbell(asked, DOORBELL)?);
         devices.sort_by_key(|device| device.window.key());
         if asked.debug_exit_ports.as_ref().is_some_and(|ports| !ports.is_empty()) {
             notes.push("debug_exit is a PC's: this board has no ports, but sifive_test".into());

@@ -8,8 +8,9 @@ use super::{
     plan::{Model, Window},
 };
 use crate::{
-    addr::{GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
+    addr::{AccessWidth, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
     devices::{EmuDeviceType, console::RecordingConsole},
+    hal::{AxVCpuExitReason, StopCause},
     scripted::{Call, ScriptedHal, Step},
     vm::{
         AxVMConfig,
@@ -97,6 +98,34 @@ pub fn assert_controller_comes_first(plan: &Plan) {
     let (_machine, _, hal) = build_on(plan, ScriptedHal::new([vec![], vec![]]));
     let wanted = Call::UseInterruptController(plan.interrupt_controller.clone());
     assert_eq!(hal.calls().first(), Some(&wanted));
+}
+
+/// A call by the doorbell is answered, in memory; those beyond it are asked for of the host, and not
+/// without a doorbell.
+#[track_caller]
+pub fn assert_calls_are_answered(plan: &Plan) {
+    let doorbell = plan.device(Model::Doorbell).unwrap().window.mmio().unwrap();
+    let block = plan.ram[0].gpa;
+    let rings = Step::Exit(AxVCpuExitReason::MmioWrite {
+        addr: doorbell.first(),
+        width: AccessWidth::Qword,
+        data: block.0,
+    });
+    let down = Step::Down(StopCause::Shutdown);
+    let (machine, _, hal) = build_on(plan, ScriptedHal::new([vec![rings, down], vec![]]));
+    let debug = [2_u64.to_le_bytes(), [0; 8]].concat();
+    machine.vm.address_space().write(block, &debug).unwrap();
+    machine.vm.boot().unwrap();
+    assert_eq!(machine.vm.run_vcpu(0).unwrap(), AxVCpuExitReason::SystemDown);
+    let mut result = [0; 8];
+    machine.vm.address_space().read(GuestPhysAddr(block.0 + 56), &mut result).unwrap();
+    assert_eq!(result, [0xff; 8]);
+    let asked_for = |hal: &ScriptedHal| hal.calls().contains(&Call::ForwardHypercalls(0..=7));
+    assert!(asked_for(&hal));
+    let mut without = plan.clone();
+    without.devices.retain(|device| device.model != Model::Doorbell);
+    let (_machine, _, hal) = build_on(&without, ScriptedHal::new([vec![], vec![]]));
+    assert!(!asked_for(&hal));
 }
 
 /// The device tree that a guest is given, parsed back.

@@ -4,6 +4,7 @@
 //! ```text
 //! 0x1_0000_0000 and up   RAM, what does not fit below the hole
 //! 0xfff0_0000            firmware's place: no firmware, kept free for the host kernel's helpers
+//! 0xfef0_0000            doorbell for hypercalls, where it is asked for
 //! 0xfee0_0000            local APICs      \
 //! 0xfec0_0000            IOAPIC            } in the host kernel
 //! 0xc000_0000            the hole: devices
@@ -22,7 +23,7 @@ use reset_vector::RESET_VECTOR;
 
 use super::{
     Error,
-    board::{Board, Hardware, Told},
+    board::{self, Board, Hardware, Told},
     memory,
     plan::{DevicePlan, Firmware, Model, RamArea, Window},
 };
@@ -53,6 +54,8 @@ const DEBUG_EXIT: [Port; 2] = [Port(0xf4), Port(0x501)];
 
 const IOAPIC: u64 = 0xfec0_0000;
 const LOCAL_APIC: u64 = 0xfee0_0000;
+/// Behind what processors take for messages to APICs.
+const DOORBELL: u64 = 0xfef0_0000;
 
 /// What the host kernel answers itself; no window of ours may be there.
 const HOST_KERNEL_PORTS: [(&str, u16, u16); 5] = [
@@ -155,6 +158,7 @@ fn devices(asked: &DevicesConfig, notes: &mut Vec<String>) -> Result<Vec<DeviceP
     for (name, first, size) in HOST_KERNEL_MMIO {
         add(name, Model::HostKernel, Window::Mmio(memory::window(first, size)?), None);
     }
+    devices.extend(board::doorbell(asked, DOORBELL)?);
     devices.sort_by_key(|device| device.window.key());
     requests::check(&asked.emulated, &devices, notes)?;
     Ok(devices)

@@ -140,6 +140,16 @@ pub struct DevicesConfig {
     pub emulated: Vec<EmulatedDeviceConfig>,
     /// x86_64: ports of `isa-debug-exit`. `None`: the board's usual ones.
     pub debug_exit_ports: Option<Vec<Port>>,
+    /// Whether the guest has a doorbell for hypercalls, also if no device needs one.
+    pub hypercalls: bool,
+}
+
+impl DevicesConfig {
+    /// Whether the guest has a doorbell for hypercalls: inter-VM channels are used by these.
+    pub fn wants_hypercalls(&self) -> bool {
+        let needs_them = |row: &EmulatedDeviceConfig| row.emu_type == EmuDeviceType::IVCChannel;
+        self.hypercalls || self.emulated.iter().any(needs_them)
+    }
 }
 
 /// A row of AxVisor's `emu_devices`.

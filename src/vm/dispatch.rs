@@ -102,6 +102,10 @@ impl<H: AxVMHal> AxVM<H> {
             Effect::Reset => StopReason::Reset,
             Effect::Panicked => StopReason::Panicked,
             Effect::Exit(status) => StopReason::TestExit(status),
+            Effect::Hypercall(block) => {
+                self.call_by_block(block);
+                return true;
+            }
         };
         self.stop(reason);
         false

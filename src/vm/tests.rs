@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod dispatch;
+mod hypercall;
 mod threads;
 
 const RAM: GuestPhysAddr = GuestPhysAddr(0x10_0000);
@@ -83,10 +84,6 @@ fn build(
     cpus: usize,
     written: &Arc<Mutex<Vec<(AccessWidth, u64)>>>,
 ) -> Result<AxVMRef<ScriptedHal>, Error> {
-    let mut address_space = AddrSpace::new_empty(hal.clone());
-    let rwx = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
-    address_space.map_alloc(RAM, RAM_SIZE, rwx, true)?;
-    address_space.map_alloc(LAZY, 0x1000, MappingFlags::READ, false)?;
     let mut devices = AxVmDevices::new();
     let mmio = GuestPhysAddrRange::new(MMIO, 8).unwrap();
     devices.add_mmio_dev(Arc::new(Register { range: mmio, written: written.clone() }))?;
@@ -94,6 +91,18 @@ fn build(
     devices.add_port_dev(Arc::new(Register { range: port, written: written.clone() }))?;
     let sys_reg = SysRegAddrRange::inclusive(SYS_REG, SYS_REG).unwrap();
     devices.add_sys_reg_dev(Arc::new(Register { range: sys_reg, written: written.clone() }))?;
+    build_with(hal, cpus, devices)
+}
+
+fn build_with(
+    hal: &Arc<ScriptedHal>,
+    cpus: usize,
+    devices: AxVmDevices,
+) -> Result<AxVMRef<ScriptedHal>, Error> {
+    let mut address_space = AddrSpace::new_empty(hal.clone());
+    let rwx = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
+    address_space.map_alloc(RAM, RAM_SIZE, rwx, true)?;
+    address_space.map_alloc(LAZY, 0x1000, MappingFlags::READ, false)?;
     AxVM::new(AxVMParts {
         id: 1,
         name: "test".to_owned(),

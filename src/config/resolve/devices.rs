@@ -27,10 +27,18 @@ pub(super) fn resolve(devices: VMDevicesConfig, report: &mut Report) -> DevicesC
         let text = "KVM passes no physical interrupts through; the guest's are emulated";
         report.note(mode.place, text);
     }
-    DevicesConfig {
+    let written = devices.hypercalls;
+    let devices = DevicesConfig {
         emulated: emulated(rows(&devices.emu_devices), report),
         debug_exit_ports: debug_exit_ports(devices.debug_exit, report),
+        hypercalls: written.as_ref().is_some_and(|written| written.value),
+    };
+    if let Some(off) = written.filter(|written| !written.value && devices.wants_hypercalls()) {
+        report
+            .problem_of("devices.hypercalls", off.place, "inter-VM channels need hypercalls")
+            .help("leave the key out, or the rows of emu_type 0x0a");
     }
+    devices
 }
 
 fn rows<T>(list: &Option<At<Vec<At<T>>>>) -> &[At<T>] {

@@ -167,6 +167,12 @@ fn values_and_what_they_say_together() {
         ("[devices]\ndebug_exit = 0xfffd", "4:14", "from 0 to 65532"),
         ("[devices]\ndebug_exit = [0xf4, 0xf6]", "4:21", "ports 0xf6-0xf9 overlap 0xf4-0xf7"),
         ("[devices]\ndebug_exit = \"0xf4\"", "4:14", "found a string"),
+        ("[devices]\nhypercalls = 1", "4:14", "expected true or false"),
+        (
+            "[devices]\nhypercalls = false\nemu_devices = [[\"channel\", 0, 0, 0, 0x0a]]",
+            "4:14",
+            "channels need hypercalls",
+        ),
         ("[[devices]]", "3:1", "devices: expected a table, found a list"),
     ];
     let mut wrong = Vec::new();

@@ -30,6 +30,7 @@ fn every_key_of_ours_is_understood() {
         unpack = "guest"
         [devices]
         debug_exit = [0xf4, 0x501]
+        hypercalls = true
         "#,
     );
     assert_eq!(config.memory, MemoryConfig::Size(2 << 30));
@@ -44,6 +45,18 @@ fn every_key_of_ours_is_understood() {
     );
     assert_eq!(config.kernel.unpack, Unpack::Guest);
     assert_eq!(config.devices.debug_exit_ports, Some(vec![Port(0xf4), Port(0x501)]));
+    assert!(config.devices.wants_hypercalls());
+}
+
+#[test]
+fn channels_bring_the_doorbell_along() {
+    let wanted = |lines: &str| {
+        let text = format!("[kernel]\nkernel_path = \"vmlinuz\"\n[devices]\n{lines}");
+        good(&text).devices.wants_hypercalls()
+    };
+    let row = "emu_devices = [[\"channel\", 0, 0, 0, 0x0a]]";
+    assert!(wanted(row) && wanted(&format!("{row}\nhypercalls = true")));
+    assert!(!wanted("") && !wanted("hypercalls = false"));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use crate::{
     machine::{
         Plan,
         testing::{
-            MIB, assert_controller_comes_first, assert_devices_are_told, build, cells, node,
-            planned_and_there, reg, region, row, tree,
+            MIB, assert_calls_are_answered, assert_controller_comes_first, assert_devices_are_told,
+            build, cells, node, planned_and_there, reg, region, row, tree,
         },
     },
     vm::AxVMConfig,
@@ -102,7 +102,7 @@ fn overlaps_with_memory_are_refused_naming_both() {
 #[test]
 fn rows_are_matched_with_what_the_board_has() {
     let check = |gic, row| {
-        let asked = DevicesConfig { emulated: vec![row], debug_exit_ports: None };
+        let asked = DevicesConfig { emulated: vec![row], ..DevicesConfig::default() };
         let mut notes = Vec::new();
         Virt(&host(gic)).hardware(1, &asked, &mut notes).map(|_| notes.len())
     };
@@ -120,6 +120,7 @@ fn rows_are_matched_with_what_the_board_has() {
             | EmuDeviceType::GPPTDistributor
             | EmuDeviceType::GPPTRedistributor
             | EmuDeviceType::GPPTITS => v3(row(kind, 0xfe00_0000, 0)).unwrap() == 1,
+            EmuDeviceType::IVCChannel => v3(row(kind, 0xfe00_0000, 0)).unwrap() == 0,
             _ => matches!(v3(row(kind, 0xfe00_0000, 0)), Err(Error::Device { .. })),
         };
         assert!(honest, "{kind}");
@@ -156,6 +157,14 @@ fn every_device_is_on_the_bus_and_told_of_as_it_is() {
     assert_eq!(node(&tree, "psci").get("method").unwrap(), b"hvc\0");
     let gpio = cells(node(&tree, "pl061"), "phandle")[0];
     assert_eq!(cells(node(&tree, "gpio-keys/power-button"), "gpios"), [gpio, 3, 0]);
+}
+
+#[test]
+fn hypercalls_are_where_they_are_asked_for() {
+    let plan = plan(|config| config.devices.hypercalls = true).unwrap();
+    assert_devices_are_told(&plan, "/", |intid| vec![0, intid - 32, 4]);
+    assert_eq!(node(&tree(&plan), "hypercall-doorbell").name, "hypercall-doorbell@90e0000");
+    assert_calls_are_answered(&plan);
 }
 
 #[test]

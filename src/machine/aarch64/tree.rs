@@ -6,6 +6,7 @@
 use super::SPI;
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddrRange},
+    devices::doorbell,
     hal::{Aarch64Platform, InterruptController},
     machine::{
         POWER_BUTTON_LINE,
@@ -165,6 +166,7 @@ fn device(device: &DevicePlan) -> Option<Node> {
             .cell("#gpio-cells", 2)
             .cell("phandle", GPIO),
         Model::Pvpanic => node.text("compatible", "qemu,pvpanic-mmio"),
+        Model::Doorbell => node.text("compatible", doorbell::COMPATIBLE),
         _ => return None,
     })
 }

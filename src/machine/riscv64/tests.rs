@@ -6,8 +6,8 @@ use crate::{
     machine::{
         Plan,
         testing::{
-            MIB, assert_controller_comes_first, assert_devices_are_told, build, build_on, cells,
-            node, planned_and_there, reg, region, row, tree,
+            MIB, assert_calls_are_answered, assert_controller_comes_first, assert_devices_are_told,
+            build, build_on, cells, node, planned_and_there, reg, region, row, tree,
         },
     },
     scripted::{Call, ScriptedHal},
@@ -86,7 +86,7 @@ fn overlaps_with_memory_are_refused_naming_both() {
 #[test]
 fn rows_are_matched_with_what_the_board_has() {
     let check = |aia, row| {
-        let asked = DevicesConfig { emulated: vec![row], debug_exit_ports: None };
+        let asked = DevicesConfig { emulated: vec![row], ..DevicesConfig::default() };
         let mut notes = Vec::new();
         Virt(&host(aia)).hardware(1, &asked, &mut notes).map(|_| notes.len())
     };
@@ -100,6 +100,7 @@ fn rows_are_matched_with_what_the_board_has() {
             EmuDeviceType::Dummy
             | EmuDeviceType::InterruptController
             | EmuDeviceType::PPPTGlobal => check(false, at).unwrap() == 1,
+            EmuDeviceType::IVCChannel => check(false, at).unwrap() == 0,
             _ => matches!(check(false, at), Err(Error::Device { .. })),
         };
         assert!(honest, "{kind}");
@@ -137,6 +138,18 @@ fn every_device_is_on_the_bus_and_told_of_as_it_is() {
 }
 
 #[test]
+fn hypercalls_are_where_they_are_asked_for() {
+    let plan = plan(false, |config| {
+        config.devices.emulated = vec![row(EmuDeviceType::IVCChannel, 0x7000_0000, 20)];
+    });
+    let plan = plan.unwrap();
+    assert_devices_are_told(&plan, "/soc", |source| vec![source]);
+    let doorbell = node(&tree(&plan), "soc/hypercall-doorbell").clone();
+    assert_eq!(doorbell.name, "hypercall-doorbell@103000");
+    assert_calls_are_answered(&plan);
+}
+
+#[test]
 fn what_the_harts_can_is_told_in_the_old_way_and_the_new() {
     let plan = plan(false, |_| {}).unwrap();
     let tree = tree(&plan);
@@ -166,13 +179,14 @@ fn a_machine_prints_ends_and_gives_entropy() {
     let seed = devices.handle_sys_reg_read(SysRegAddr(0x15)).unwrap();
     assert_eq!(seed >> 30, 0b10);
     // The firmware's console: legacy putchar.
-    let put = devices.handle_hypercall(machine.vm.address_space(), 1, [b'B'.into(), 0, 0, 0, 0, 0]);
+    let put =
+        devices.handle_hypercall(machine.vm.address_space(), 1 << 32, [b'B'.into(), 0, 0, 0, 0, 0]);
     let put = put.unwrap();
     assert_eq!((put.value, put.second), (0, None));
     // The debug console's write of a byte, function 2.
     let put = devices.handle_hypercall(
         machine.vm.address_space(),
-        0x2_4442_434e,
+        0x4442_434e_0000_0002,
         [b'C'.into(), 0, 0, 0, 0, 0],
     );
     assert_eq!(put.unwrap().second, Some(0));

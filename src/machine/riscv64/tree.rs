@@ -6,7 +6,7 @@
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr},
     devices::{
-        plic,
+        doorbell, plic,
         sifive_test::{PASS, RESET},
     },
     hal::{InterruptController, Riscv64Platform},
@@ -158,6 +158,7 @@ fn device(device: &DevicePlan, controller: &InterruptController, told: &Told<'_>
             .texts("compatible", &["sifive,test1", "sifive,test0", "syscon"])
             .cell("phandle", TEST),
         Model::Pvpanic => node.text("compatible", "qemu,pvpanic-mmio"),
+        Model::Doorbell => node.text("compatible", doorbell::COMPATIBLE),
         Model::Plic => node
             .texts("compatible", &["sifive,plic-1.0.0", "riscv,plic0"])
             .flag("interrupt-controller")

@@ -6,7 +6,8 @@ use crate::{
     machine::{
         Plan,
         testing::{
-            self, MIB, assert_controller_comes_first, build, planned_and_there, region, row,
+            self, MIB, assert_calls_are_answered, assert_controller_comes_first, build,
+            planned_and_there, region, row,
         },
     },
     scripted::Step,
@@ -122,7 +123,7 @@ fn overlaps_are_refused_naming_both() {
 #[test]
 fn rows_are_matched_with_what_the_board_has() {
     let check = |row| {
-        let asked = DevicesConfig { emulated: vec![row], debug_exit_ports: None };
+        let asked = DevicesConfig { emulated: vec![row], ..DevicesConfig::default() };
         let mut notes = Vec::new();
         devices(&asked, &mut notes).map(|_| notes.len())
     };
@@ -136,6 +137,7 @@ fn rows_are_matched_with_what_the_board_has() {
         let honest = match kind {
             EmuDeviceType::Dummy | EmuDeviceType::InterruptController => check(at).unwrap() == 1,
             EmuDeviceType::X86Pit => check(at).unwrap() == 0,
+            EmuDeviceType::IVCChannel => check(at).unwrap() == 0,
             _ => matches!(check(at), Err(Error::Device { .. })),
         };
         assert!(honest, "{kind}");
@@ -183,6 +185,16 @@ fn every_planned_device_of_ours_is_on_the_bus_and_no_other() {
     let (planned, there) = planned_and_there(&plan);
     assert_eq!(there, planned);
     assert_controller_comes_first(&plan);
+}
+
+#[test]
+fn hypercalls_are_where_they_are_asked_for() {
+    let (mut config, _file) = config(MemoryConfig::Size(MIB));
+    config.devices.emulated = vec![row(EmuDeviceType::IVCChannel, 0xd000_0000, 10)];
+    let plan = Plan::new(&config, &Platform::X86_64).unwrap();
+    assert_calls_are_answered(&plan);
+    let line = "device     0xfef00000-0xfef00fff  hypercall-doorbell: takes hypercalls\n";
+    assert!(plan.to_string().contains(line), "{plan}");
 }
 
 #[test]

@@ -1,16 +1,17 @@
-//! The DSDT: the devices by name, each with its ports and interrupt, and how to power off.
+//! The DSDT: the devices by name, each with its ports, its place in memory and its interrupt, and
+//! how to power off.
 
 use acpi_tables::{
     Aml,
-    aml::{Device, EISAName, IO, Interrupt, Name, Package, ResourceTemplate, Scope},
+    aml::{Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, ResourceTemplate, Scope},
     sdt::Sdt,
 };
 
 use super::{DESCRIBE_KEYBOARD, DESCRIBE_RTC, OEM_ID, OEM_REVISION, OEM_TABLE_ID};
 use crate::{
-    addr::{DeviceAddrRange, PortRange},
-    devices::acpi_power::SLP_TYP_S5,
-    machine::plan::{DevicePlan, Model},
+    addr::{DeviceAddrRange, GuestPhysAddrRange, PortRange},
+    devices::{acpi_power::SLP_TYP_S5, doorbell},
+    machine::plan::{DevicePlan, Model, Window},
 };
 
 /// A device's identification.
@@ -20,11 +21,12 @@ enum Hid {
 }
 
 /// What a kernel is told of: path, identification, and which models' windows belong to it.
-const DESCRIBED: [(&str, Hid, &[Model]); 4] = [
+const DESCRIBED: [(&str, Hid, &[Model]); 5] = [
     ("COM1", Hid::Eisa("PNP0501"), &[Model::Uart16550]),
     ("KBD_", Hid::Eisa("PNP0303"), &[Model::I8042Data, Model::I8042Command]),
     ("RTC_", Hid::Eisa("PNP0B00"), &[Model::Cmos]),
     ("PEVT", Hid::Text("QEMU0001"), &[Model::Pvpanic]),
+    ("HYPC", Hid::Text(doorbell::HID), &[Model::Doorbell]),
 ];
 
 /// `_STA`: present, enabled, shown, working.
@@ -68,12 +70,10 @@ impl Aml for Described<'_> {
             Hid::Eisa(id) => Box::new(EISAName::new(id)),
             Hid::Text(id) => Box::new(*id),
         };
-        let windows = self.parts.iter().filter_map(|part| part.window.ports().map(io));
+        let windows = self.parts.iter().filter_map(|part| window(part.window));
         let lines = self.parts.iter().filter_map(|part| part.irq).map(edge);
-        let resources: Vec<Box<dyn Aml>> = windows
-            .map(|io| Box::new(io) as Box<dyn Aml>)
-            .chain(lines.map(|line| Box::new(line) as Box<dyn Aml>))
-            .collect();
+        let resources: Vec<Box<dyn Aml>> =
+            windows.chain(lines.map(|line| Box::new(line) as Box<dyn Aml>)).collect();
         let crs = ResourceTemplate::new(resources.iter().map(AsRef::as_ref).collect());
         Device::new(
             self.path.into(),
@@ -85,6 +85,20 @@ impl Aml for Described<'_> {
         )
         .to_aml_bytes(sink);
     }
+}
+
+fn window(window: Window) -> Option<Box<dyn Aml>> {
+    match window {
+        Window::Port(ports) => Some(Box::new(io(ports))),
+        Window::Mmio(range) => Some(Box::new(memory(range)?)),
+        Window::SysReg(_) => None,
+    }
+}
+
+/// A window of this board is below 4 GiB.
+fn memory(range: GuestPhysAddrRange) -> Option<Memory32Fixed> {
+    let (first, len) = (range.first().0.try_into().ok()?, range.len().try_into().ok()?);
+    Some(Memory32Fixed::new(true, first, len))
 }
 
 fn io(ports: PortRange) -> IO {

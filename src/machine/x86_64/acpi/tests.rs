@@ -89,6 +89,22 @@ fn every_device_described_is_there_as_described() {
 }
 
 #[test]
+fn a_doorbell_is_described_in_memory() {
+    let (mut config, _file) = config(MemoryConfig::Size(1 << 24));
+    let memory = |config: &_| {
+        let plan = Plan::new(config, &Platform::X86_64).unwrap();
+        let dsdt = table(&plan, "DSDT").bytes().to_vec();
+        // 32-bit fixed memory descriptors (6.4.3.4): tag 0x86, 9 bytes, writable, base, length.
+        let places = dsdt.windows(12).filter(|d| d[..4] == [0x86, 9, 0, 1]);
+        let places: Vec<_> = places.map(|d| u64_at(d, 4)).collect();
+        (places, dsdt.windows(8).any(|text| text == b"AXVM0001"))
+    };
+    assert_eq!(memory(&config), (vec![], false));
+    config.devices.hypercalls = true;
+    assert_eq!(memory(&config), (vec![0x1000_fef0_0000], true));
+}
+
+#[test]
 fn each_processor_has_its_apic() {
     for cpus in [1, 2, 255, 256, 1024] {
         let plan = plan(cpus);
