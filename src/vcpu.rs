@@ -49,6 +49,8 @@ pub struct AxVCpu<A: AxArchVCpu> {
 struct Held<A> {
     arch: A,
     recent: RecentExits,
+    /// What the latest exit was answered.
+    answer: Option<u64>,
 }
 
 impl<A: AxArchVCpu> AxVCpu<A> {
@@ -70,7 +72,7 @@ impl<A: AxArchVCpu> AxVCpu<A> {
             phys_cpu_set,
             state: AtomicState::new(VCpuState::Created),
             kick: arch.kicker(),
-            held: Mutex::new(Held { arch, recent: RecentExits::default() }),
+            held: Mutex::new(Held { arch, recent: RecentExits::default(), answer: None }),
         })
     }
 
@@ -197,6 +199,7 @@ impl<A: AxArchVCpu> BoundVCpu<'_, A> {
     /// `Ready` to `Running` and back: runs the guest until there is something to do. An error makes
     /// the vCPU `Invalid` until the next `setup`: its registers can no longer be trusted.
     pub fn run(&mut self) -> Result<AxVCpuExitReason, Error> {
+        self.held.answer = None;
         self.vcpu.state.set(VCpuState::Running);
         match self.held.arch.run() {
             Ok(reason) => {
@@ -213,11 +216,13 @@ impl<A: AxArchVCpu> BoundVCpu<'_, A> {
 
     /// See [`AxArchVCpu::set_gpr`].
     pub fn set_gpr(&mut self, reg: usize, val: u64) {
+        self.held.answer = Some(val);
         self.held.arch.set_gpr(reg, val);
     }
 
     /// See [`AxArchVCpu::set_return_value`].
     pub fn set_return_value(&mut self, val: u64) {
+        self.held.answer = Some(val);
         self.held.arch.set_return_value(val);
     }
 
@@ -239,6 +244,11 @@ impl<A: AxArchVCpu> BoundVCpu<'_, A> {
     /// See [`AxArchVCpu::stop_cause`].
     pub fn stop_cause(&self) -> StopCause {
         self.held.arch.stop_cause()
+    }
+
+    /// What the latest exit was answered so far: a read's or a hypercall's value, zero-extended.
+    pub fn answer(&self) -> Option<u64> {
+        self.held.answer
     }
 
     /// The latest exits, oldest first.

@@ -5,6 +5,7 @@
 //! - `threads`: one thread per vCPU, which decides on what the loop did not handle.
 //! - `lifecycle`: statuses, and how all threads learn of a change.
 //! - `stop`: why a VM stopped.
+//! - `stuck`: what is told of a guest that does not get on.
 
 pub mod config;
 mod dispatch;
@@ -12,6 +13,7 @@ mod hypercall;
 mod lifecycle;
 mod stats;
 mod stop;
+mod stuck;
 mod threads;
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ const PC: &str = match ARCH.as_bytes() {
     _ => "pc",
 };
 
+/// So long that thousands of exits and a second have gone by, also in an emulated host.
+const TIME_TO_NOTICE: &str = "5s";
+
 /// More than any of these guests may cause to be logged: a page or two.
 const BOUNDED_LOG: usize = 16 << 10;
 
@@ -119,6 +122,56 @@ fn a_guest_that_does_not_end_is_ended_when_its_time_is_up() {
         assert!(ended.took < Duration::from_secs(30), "{word}: {:?}", ended.took);
         assert!(ended.stderr.len() < BOUNDED_LOG, "{ended:#?}");
     }
+}
+
+#[test]
+fn a_processor_that_repeats_one_exit_is_told_with_its_pc_and_address() {
+    let (status, nobody) = match ARCH {
+        "x86_64" => ("IoRead of port 0x3fd (com1)", "0xfb000000"),
+        "aarch64" => ("MmioRead of 0x9000018 (pl011)", "0xb000000"),
+        _ => ("MmioRead of 0x10000005 (serial)", "0x40000000"),
+    };
+    let nobody = format!("MmioRead of {nobody} (nobody there)");
+    for (word, access, answer) in
+        [("poll", status, "always answered 0x"), ("spin", &nobody, "always answered 0xffffffff")]
+    {
+        let ended = stops(word, &["--timeout", TIME_TO_NOTICE], 124);
+        let parts = ["VM[1]-VCpu[0] repeats one exit: ", access, " times in ", answer, "; pc 0x"];
+        ended.assert_tells(&parts);
+        assert_eq!(ended.stderr.matches("repeats one exit").count(), 1, "{ended:#?}");
+        // Where it said it is, it is until the end, give or take the loop's few instructions.
+        let (first, last) = (number_after(&ended.stderr, "; pc 0x"), at_the_end(&ended.stderr, 0));
+        assert!(first.abs_diff(last) < 32, "{first:#x}, {last:#x}: {ended:#?}");
+        ended.assert_tells(&[&format!("exits, the last {access}")]);
+    }
+}
+
+#[test]
+fn when_the_time_is_up_each_processor_is_told_with_where_it_was() {
+    for word in ["loop", "halt"] {
+        let ended = stops(word, &["-n", "2", "--timeout", "1s"], 124);
+        // A guest that makes no exits is told of all the same; its text was the last thing it did.
+        assert!(!ended.stderr.contains("repeats one exit"), "{ended:#?}");
+        ended.assert_tells(&["VM[1]-VCpu[0] was at pc 0x", "exits, the last ", "VM[1]-VCpu[1]"]);
+        assert_ne!(at_the_end(&ended.stderr, 0), at_the_end(&ended.stderr, 1), "{ended:#?}");
+    }
+    // Whoever is told no more than errors has not asked.
+    let ended = stops("loop", &["--timeout", "1s", "--quiet"], 124);
+    assert!(!ended.stderr.contains("VCpu"), "{ended:#?}");
+}
+
+/// Where a processor was, as told at the end.
+#[track_caller]
+fn at_the_end(stderr: &str, vcpu: usize) -> u64 {
+    number_after(stderr, &format!("VCpu[{vcpu}] was at pc 0x"))
+}
+
+/// The hexadecimal number right behind this.
+#[track_caller]
+fn number_after(text: &str, what: &str) -> u64 {
+    let rest = text.split_once(what).unwrap_or_else(|| panic!("no {what:?} in {text}")).1;
+    let digits = rest.split(|c: char| !c.is_ascii_hexdigit()).next().unwrap();
+    u64::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("no number after {what:?} in {text}"))
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The dispatch loop: every exit of every vCPU goes through [`AxVM::run_vcpu`].
 
-use super::{AxVM, Error, StopReason, VMStatus};
+use std::time::Instant;
+
+use super::{AxVM, Error, StopReason, VMStatus, stuck::Repeats};
 use crate::{
     devices::Effect,
     hal::{AxVCpuExitReason, AxVMHal, VCpuId},
@@ -12,14 +14,15 @@ impl<H: AxVMHal> AxVM<H> {
     /// settle, and returns it. The vCPU is unbound on every way out.
     pub fn run_vcpu(&self, vcpu_id: VCpuId) -> Result<AxVCpuExitReason, Error> {
         let mut vcpu = self.known(vcpu_id)?.bind()?;
-        self.run_bound(vcpu_id, &mut vcpu)
+        self.run_bound(vcpu_id, &mut vcpu, &mut Repeats::default())
     }
 
-    /// [`Self::run_vcpu`] for a vCPU that the thread holds already.
+    /// [`Self::run_vcpu`] for a vCPU that the thread holds already, and whose exits it counts.
     pub(super) fn run_bound(
         &self,
         vcpu_id: VCpuId,
         vcpu: &mut BoundVCpu<'_, H::VCpu>,
+        repeats: &mut Repeats,
     ) -> Result<AxVCpuExitReason, Error> {
         // Asked after binding: who changes the status kicks whoever is bound, so that no change
         // falls between this look and the first entry.
@@ -36,7 +39,11 @@ impl<H: AxVMHal> AxVM<H> {
             let reason = vcpu.run()?;
             stats.count(&reason);
             log::trace!("VM[{}]-VCpu[{vcpu_id}] {reason:x?}", self.id);
-            if !self.handle(vcpu, &reason) {
+            let handled = self.handle(vcpu, &reason);
+            if let Some(repeated) = repeats.count(&reason, vcpu.answer(), Instant::now) {
+                self.tell_repeated(vcpu_id, vcpu, &repeated);
+            }
+            if !handled {
                 return Ok(reason);
             }
         }

@@ -7,7 +7,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{AxVM, AxVMRef, Error, FaultReport, StopReason};
+use super::{AxVM, AxVMRef, Error, FaultReport, StopReason, stuck::Repeats};
 use crate::{
     hal::{AxVCpuExitReason, AxVMHal, StopCause, VCpuId},
     vcpu::{BoundVCpu, VCpuState},
@@ -115,9 +115,10 @@ impl<H: AxVMHal> AxVM<H> {
                 self.stop(StopReason::Failed(why));
             }
         }
+        let mut repeats = Repeats::default();
         while self.lifecycle.wait_until_running() {
             let next = if self.lifecycle.is_on(vcpu_id) {
-                self.turn(vcpu_id)
+                self.turn(vcpu_id, &mut repeats)
             } else {
                 Ok(Next::WaitForCpuUp)
             };
@@ -134,6 +135,7 @@ impl<H: AxVMHal> AxVM<H> {
                 }
             }
         }
+        self.tell_where_it_was(vcpu_id);
     }
 
     /// Waits, with the vCPU `Blocked` meanwhile.
@@ -148,9 +150,9 @@ impl<H: AxVMHal> AxVM<H> {
     }
 
     /// One turn of the vCPU: bound, run, unbound.
-    fn turn(&self, vcpu_id: VCpuId) -> Result<Next, Error> {
+    fn turn(&self, vcpu_id: VCpuId, repeats: &mut Repeats) -> Result<Next, Error> {
         let mut vcpu = self.known(vcpu_id)?.bind()?;
-        match self.run_bound(vcpu_id, &mut vcpu) {
+        match self.run_bound(vcpu_id, &mut vcpu, repeats) {
             Ok(reason) => Ok(self.decide(vcpu_id, &mut vcpu, reason)),
             Err(error) => {
                 log::error!("{}", self.report(vcpu_id, &vcpu, error.to_string()));

@@ -10,6 +10,8 @@
 #                    exception's vector is not there either, for ever
 #   halt             halts with interrupts off                   runs on, idle
 #   spin             reads an address that nobody owns, for ever runs on
+#   poll             polls the UART for a bit that never comes   runs on
+#   loop             loops without any exit                      runs on
 #   flood            prints for ever                             runs on
 #
 # The VMM should show: `stop: WORD`, then end with the status above. Without a
@@ -25,6 +27,7 @@
 
 .set PVPANIC, 0x090d0000
 .set PVPANIC_PANICKED, 1
+.set FR_RI_BIT, 8
 .set NOBODY, 0x0b000000         // no device, and below all RAM
 
 main:
@@ -37,6 +40,8 @@ main:
     if_arg "jump", do_jump
     if_arg "halt", do_halt
     if_arg "spin", do_spin
+    if_arg "poll", do_poll
+    if_arg "loop", do_loop
     if_arg "flood", do_flood
     print "stop: no known word on the command line\n"
     b power_off
@@ -88,6 +93,17 @@ do_spin:
     mov x9, #NOBODY
 1:  ldr w10, [x9]
     b 1b
+
+do_poll:
+    print "stop: poll\n"
+    mov x9, #UART
+1:  ldr w10, [x9, #UART_FR]
+    tbz w10, #FR_RI_BIT, 1b
+    b still_here
+
+do_loop:
+    print "stop: loop\n"
+1:  b 1b
 
 do_flood:
     print "stop: flood\n"

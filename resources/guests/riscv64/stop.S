@@ -15,6 +15,8 @@
 #   atomic           an atomic instruction on a device           33
 #   halt             halts with interrupts off                   runs on, idle
 #   spin             reads an address that nobody owns, for ever runs on
+#   poll             polls the UART for a bit that never comes   runs on
+#   loop             loops without any exit                      runs on
 #   flood            prints for ever                             runs on
 #
 # The VMM should show: `stop: WORD`, then end with the status above. Without a
@@ -36,6 +38,7 @@
 .set PVPANIC_PANICKED, 1
 .set SBI_LEGACY_SHUTDOWN, 8
 .set SRST_WARM_REBOOT, 2
+.set LSR_FIFO_ERROR, 0x80
 .set NOBODY, 0x40000000         # no device, and below all RAM
 
 main:
@@ -53,6 +56,8 @@ main:
     if_arg "atomic", do_atomic
     if_arg "halt", do_halt
     if_arg "spin", do_spin
+    if_arg "poll", do_poll
+    if_arg "loop", do_loop
     if_arg "flood", do_flood
     print "stop: no known word on the command line\n"
     j power_off
@@ -137,6 +142,18 @@ do_spin:
     li t0, NOBODY
 1:  lw t1, 0(t0)
     j 1b
+
+do_poll:
+    print "stop: poll\n"
+    li t0, UART
+1:  lbu t1, UART_LSR(t0)
+    andi t1, t1, LSR_FIFO_ERROR
+    beqz t1, 1b
+    j still_here
+
+do_loop:
+    print "stop: loop\n"
+1:  j 1b
 
 do_flood:
     print "stop: flood\n"

@@ -13,6 +13,8 @@
 #   exit501=N       isa-debug-exit at 0x501                     2N + 1
 #   halt            halts with interrupts off                   runs on, idle
 #   spin            reads an address that nobody owns, for ever runs on
+#   poll            polls the UART for a bit that never comes   runs on
+#   loop            loops without any exit                      runs on
 #   flood           prints for ever                             runs on
 #
 # The VMM should show: `stop: WORD`, then end with the status above. Without a
@@ -33,6 +35,7 @@
 .set PVPANIC_PANICKED, 1
 .set DEBUG_EXIT, 0xf4
 .set DEBUG_EXIT_AXVISOR, 0x501
+.set LSR_FIFO_ERROR, 0x80
 .set NOBODY, 0xfb000000         # below the interrupt controllers, above RAM
 
 main:
@@ -48,6 +51,8 @@ main:
     if_arg "exit501=", do_exit501
     if_arg "halt", do_halt
     if_arg "spin", do_spin
+    if_arg "poll", do_poll
+    if_arg "loop", do_loop
     if_arg "flood", do_flood
     print "stop: no known word on the command line\n"
     ret
@@ -123,6 +128,18 @@ do_spin:
     print "stop: spin\n"
 1:  mov NOBODY, %eax
     jmp 1b
+
+do_poll:
+    print "stop: poll\n"
+    mov $COM1_LSR, %dx
+1:  in %dx, %al
+    test $LSR_FIFO_ERROR, %al
+    jz 1b
+    jmp still_here
+
+do_loop:
+    print "stop: loop\n"
+1:  jmp 1b
 
 do_flood:
     print "stop: flood\n"
