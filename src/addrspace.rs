@@ -1,20 +1,28 @@
 //! Guest memory: areas of guest-physical address space backed by host mappings.
+//!
+//! - `area`: one area, and which pieces of it the guest's hardware has.
+//! - `access`: reading and writing guest memory from outside.
+//! - `shared`: memory that several address spaces may map.
+//! - `host_memory`: the host's side.
 
+mod access;
+mod area;
 mod host_memory;
+mod shared;
 #[cfg(test)]
 mod tests;
 
 use std::{
     fmt, io,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
 };
 
+use arc_swap::ArcSwap;
 use serde::Serialize;
-use vm_memory::{Bytes, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+use vm_memory::{GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
+use self::area::{Area, SlotNumbers};
+pub use self::shared::SharedMemory;
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
     hal::{HalError, MemorySlots},
@@ -31,26 +39,22 @@ pub enum Error {
              than 0, and end below 2^64; so must its address be aligned"
     )]
     BadRange { gpa: GuestPhysAddr, size: u64 },
+    #[error("There is no memory area of {size:#x} bytes at {gpa} to take away")]
+    NoSuchArea { gpa: GuestPhysAddr, size: u64 },
     #[error("This host cannot give {size} bytes of memory for the guest at {gpa}: {source}")]
     NoMemory { gpa: GuestPhysAddr, size: u64, source: io::Error },
+    #[error("This host cannot give {size} bytes of memory for guests to share: {source}")]
+    NoSharedMemory { size: u64, source: io::Error },
     #[error("{len} bytes at {gpa} do not lie in guest memory")]
     OutsideMemory { gpa: GuestPhysAddr, len: u64 },
+    #[error("{len} bytes at {gpa} lie in guest memory that may not be so accessed ({access})")]
+    Forbidden { gpa: GuestPhysAddr, len: u64, access: MappingFlags },
+    #[error("A value of {align}-byte alignment cannot be at {gpa}")]
+    Unaligned { gpa: GuestPhysAddr, align: usize },
     #[error("Failed to read {len} bytes of a file into guest memory at {gpa}: {source}")]
     ReadFile { gpa: GuestPhysAddr, len: u64, source: io::Error },
     #[error(transparent)]
     Hal(#[from] HalError),
-}
-
-/// An area of guest memory.
-struct Area {
-    range: GuestPhysAddrRange,
-    flags: MappingFlags,
-    slot: u32,
-    region: Arc<GuestRegionMmap>,
-    /// Given to the host at the first touch only.
-    lazy: bool,
-    /// Whether the host has it.
-    mapped: AtomicBool,
 }
 
 /// An area, as `memory_areas` tells it.
@@ -59,99 +63,132 @@ pub struct AreaInfo {
     pub gpa: GuestPhysAddr,
     /// In bytes.
     pub size: u64,
-    /// Whether the guest sees it already.
-    pub mapped: bool,
+    /// How many of these bytes the guest's hardware has; the rest comes when it is touched.
+    pub given: u64,
 }
 
-/// A guest-physical address space. Built by one thread, then shared and never changed, so that
-/// reading guest memory takes no lock; only the first touch of a lazy area does.
+/// All areas at one moment.
+#[derive(Clone, Default)]
+struct Map {
+    /// Ascending by address.
+    areas: Vec<Arc<Area>>,
+    memory: GuestMemoryMmap,
+}
+
+impl Map {
+    fn area_at(&self, gpa: GuestPhysAddr) -> Option<&Arc<Area>> {
+        let at = self.areas.partition_point(|area| area.range.first() <= gpa);
+        self.areas.get(at.checked_sub(1)?).filter(|area| area.range.contains(gpa))
+    }
+}
+
+/// A guest-physical address space. Any thread may use it; reading guest memory takes no lock.
 ///
-/// Its slots stand until the hardware goes, which keeps what is behind them: taking them away one by
-/// one would have a VM's end wait for the hardware each time.
+/// Slots stand until the hardware goes or their area is taken away: taking all of them away one by
+/// one at a VM's end would have it wait for the hardware each time.
 pub struct AddrSpace {
     slots: Arc<dyn MemorySlots>,
-    areas: Vec<Area>,
-    memory: GuestMemoryMmap,
-    populating: Mutex<()>,
+    map: ArcSwap<Map>,
+    /// Held while areas come and go, and while pieces are given to the hardware.
+    changing: Mutex<SlotNumbers>,
 }
 
 impl AddrSpace {
     /// An address space with nothing in it, whose areas will be given to `slots`.
     pub fn new_empty(slots: Arc<dyn MemorySlots>) -> Self {
-        Self {
-            slots,
-            areas: Vec::new(),
-            memory: GuestMemoryMmap::default(),
-            populating: Mutex::new(()),
-        }
+        Self { slots, map: ArcSwap::default(), changing: Mutex::default() }
     }
 
-    /// Adds `size` bytes of zeroed memory at `gpa`. With `populate` the guest has it from the
-    /// start; without, its first touch is a nested page fault that [`Self::handle_page_fault`]
-    /// resolves. Host memory is taken page by page as it is used, in either case.
+    /// Adds `size` bytes of zeroed memory at `gpa`. With `populate` the guest's hardware has it from
+    /// the start; without, it gets each piece at its first touch, which is a nested page fault that
+    /// [`Self::handle_page_fault`] resolves. Host memory is taken page by page as it is used, in
+    /// either case.
+    ///
+    /// # Errors
+    /// A range that is not whole pages, an overlap, a host without memory.
     pub fn map_alloc(
-        &mut self,
+        &self,
         gpa: GuestPhysAddr,
         size: u64,
         flags: MappingFlags,
         populate: bool,
     ) -> Result<(), Error> {
-        let bad = || Error::BadRange { gpa, size };
-        if gpa.0 % PAGE_SIZE != 0 || size % PAGE_SIZE != 0 {
-            return Err(bad());
-        }
-        let range = GuestPhysAddrRange::new(gpa, size).ok_or_else(bad)?;
-        if let Some(other) = self.areas.iter().find(|area| area.range.overlaps(&range)) {
-            return Err(Error::Overlap { range, other: other.range });
-        }
-        let bytes = usize::try_from(size).map_err(|_| bad())?;
+        let range = page_range(gpa, size)?;
+        let bytes = usize::try_from(size).map_err(|_| Error::BadRange { gpa, size })?;
         let mapping = MmapRegion::new(bytes).map_err(|error| Error::NoMemory {
             gpa,
             size,
-            source: match error {
-                vm_memory::mmap::MmapRegionError::Mmap(source) => source,
-                other => io::Error::other(other.to_string()),
-            },
+            source: host_memory::io_error(error),
         })?;
-        let region = Arc::new(GuestRegionMmap::new(mapping, gpa.into()).ok_or_else(bad)?);
-        self.memory = self.memory.insert_region(region.clone()).map_err(|_| bad())?;
-        let slot = self.areas.len() as u32;
-        if populate {
-            self.slots.map_memory(slot, &region, flags)?;
-        }
-        let mapped = AtomicBool::new(populate);
-        self.areas.push(Area { range, flags, slot, region, lazy: !populate, mapped });
-        Ok(())
+        let area = |region| match populate {
+            true => Area::whole(range, flags, region),
+            false => Area::lazy(range, flags, region),
+        };
+        self.map_area(range, mapping, area)
     }
 
-    /// Reads `len` bytes of `file` from `offset` on into guest memory at `gpa`.
+    /// Makes `memory`, all of it, part of the guest's memory at `gpa`, also while the guest runs.
+    /// Without [`MappingFlags::WRITE`] this guest cannot change it.
     ///
-    /// A private mapping of the file would save the copy, and costs more than it saves: its pages
-    /// are small, so that a kernel's first steps through itself become thousands of nested page
-    /// faults, and whoever edits the file edits the running guest.
-    pub fn load_file(
+    /// # Errors
+    /// As [`Self::map_alloc`].
+    pub fn map_region(
         &self,
         gpa: GuestPhysAddr,
-        file: &std::fs::File,
-        offset: u64,
-        len: u64,
+        memory: &SharedMemory,
+        flags: MappingFlags,
     ) -> Result<(), Error> {
-        if len == 0 {
-            return Ok(());
+        let range = page_range(gpa, memory.size())?;
+        self.map_area(range, memory.map()?, |region| Area::whole(range, flags, region))
+    }
+
+    /// Takes the area of `size` bytes at `gpa` away, all of it, also while the guest runs: what
+    /// accesses it afterwards finds nothing there.
+    ///
+    /// # Errors
+    /// No area has just this range.
+    pub fn unmap_region(&self, gpa: GuestPhysAddr, size: u64) -> Result<(), Error> {
+        let mut numbers = self.lock();
+        let mut map = Map::clone(&self.map.load());
+        let range = GuestPhysAddrRange::new(gpa, size);
+        let at = map.areas.iter().position(|area| Some(area.range) == range);
+        let area = map.areas.remove(at.ok_or(Error::NoSuchArea { gpa, size })?);
+        let removed = map.memory.remove_region(gpa.into(), size);
+        (map.memory, _) = removed.map_err(|_| Error::NoSuchArea { gpa, size })?;
+        self.map.store(Arc::new(map));
+        Ok(area.take_back(&*self.slots, &mut numbers)?)
+    }
+
+    fn map_area(
+        &self,
+        range: GuestPhysAddrRange,
+        mapping: MmapRegion,
+        area: impl FnOnce(Arc<GuestRegionMmap>) -> Area,
+    ) -> Result<(), Error> {
+        let bad = || Error::BadRange { gpa: range.first(), size: range.len() };
+        let region = GuestRegionMmap::new(mapping, range.first().into()).ok_or_else(bad)?;
+        let region = Arc::new(region);
+        let area = Arc::new(area(region.clone()));
+        let mut numbers = self.lock();
+        let mut map = Map::clone(&self.map.load());
+        if let Some(other) = map.areas.iter().find(|area| area.range.overlaps(&range)) {
+            return Err(Error::Overlap { range, other: other.range });
         }
-        let region = self.region_of(gpa, len).ok_or(Error::OutsideMemory { gpa, len })?;
-        host_memory::read_file(&region, gpa, file, offset, len).map_err(|source| Error::ReadFile {
-            gpa,
-            len,
-            source,
-        })
+        map.memory = map.memory.insert_region(region).map_err(|_| bad())?;
+        if !area.is_lazy() {
+            area.give_all(&*self.slots, &mut numbers)?;
+        }
+        let at = map.areas.partition_point(|other| other.range.first() < range.first());
+        map.areas.insert(at, area);
+        self.map.store(Arc::new(map));
+        Ok(())
     }
 
     /// Asks the host to back the guest's memory by huge pages: for guests that will use it in bulk.
     /// Fewer, larger pages are fewer nested page faults; a guest of a few pages would only have more
     /// memory zeroed for it.
     pub fn prefer_huge_pages(&self) {
-        for area in &self.areas {
+        for area in &self.map.load().areas {
             if let Err(error) = host_memory::advise_huge_pages(&area.region) {
                 // A host kernel without them; all works the same, slower.
                 log::debug!("no huge pages for the guest: {error}");
@@ -159,59 +196,70 @@ impl AddrSpace {
         }
     }
 
-    /// Guest memory as devices and loaders read and write it. Cheap to clone.
-    pub fn memory(&self) -> &GuestMemoryMmap {
-        &self.memory
-    }
-
-    /// The areas, in the order they were added.
-    pub fn memory_areas(&self) -> impl Iterator<Item = AreaInfo> {
-        self.areas.iter().map(|area| AreaInfo {
+    /// The areas, ascending by address.
+    pub fn memory_areas(&self) -> Vec<AreaInfo> {
+        let info = |area: &Arc<Area>| AreaInfo {
             gpa: area.range.first(),
             size: area.range.len(),
-            mapped: area.mapped.load(Ordering::Acquire),
-        })
+            given: area.given(),
+        };
+        self.map.load().areas.iter().map(info).collect()
     }
 
-    /// Copies bytes into guest memory.
-    pub fn write(&self, gpa: GuestPhysAddr, bytes: &[u8]) -> Result<(), Error> {
-        let outside = |_| Error::OutsideMemory { gpa, len: bytes.len() as u64 };
-        self.memory.write_slice(bytes, gpa.into()).map_err(outside)
+    /// Whether `gpa` lies in an area, whatever may be done there.
+    pub fn contains(&self, gpa: GuestPhysAddr) -> bool {
+        self.map.load().area_at(gpa).is_some()
     }
 
-    /// Copies bytes out of guest memory.
-    pub fn read(&self, gpa: GuestPhysAddr, bytes: &mut [u8]) -> Result<(), Error> {
-        let len = bytes.len() as u64;
-        self.memory.read_slice(bytes, gpa.into()).map_err(|_| Error::OutsideMemory { gpa, len })
-    }
-
-    /// Resolves an access that the host had no mapping for. `true`: done, the guest may try again.
-    /// `false`: no area there, or one whose flags forbid the access, or one that was never lazy.
+    /// Resolves an access that the hardware had no mapping for. `true`: done, the guest may try
+    /// again. `false`: no area there, or one whose flags forbid the access, or one that the hardware
+    /// has had from the start.
     pub fn handle_page_fault(&self, gpa: GuestPhysAddr, access: MappingFlags) -> bool {
-        let Some(area) = self.areas.iter().find(|area| area.range.contains(gpa)) else {
+        let mut numbers = self.lock();
+        let map = self.map.load();
+        let Some(area) = map.area_at(gpa) else {
             return false;
         };
-        if !area.lazy || !area.flags.contains(access) {
+        if !area.is_lazy() || !area.flags.contains(access) {
             return false;
         }
-        let _one_at_a_time = self.populating.lock().unwrap_or_else(|held| held.into_inner());
-        if area.mapped.load(Ordering::Acquire) {
-            return true; // another vCPU was faster
+        // If another vCPU was faster, there is nothing left to do.
+        match area.give(area.piece_of(gpa), &*self.slots, &mut numbers) {
+            Ok(()) => true,
+            Err(error) => {
+                log::error!("{error}");
+                false
+            }
         }
-        if let Err(error) = self.slots.map_memory(area.slot, &area.region, area.flags) {
-            log::error!("{error}");
-            return false;
-        }
-        area.mapped.store(true, Ordering::Release);
-        true
     }
 
-    fn region_of(&self, gpa: GuestPhysAddr, len: u64) -> Option<Arc<GuestRegionMmap>> {
-        let range = GuestPhysAddrRange::new(gpa, len)?;
-        let inside =
-            |area: &&Area| area.range.contains(range.first()) && area.range.contains(range.last());
-        self.areas.iter().find(inside).map(|area| area.region.clone())
+    /// Gives the hardware all that it does not have yet, for when it went wrong and cannot say
+    /// where. Whether there was something to give.
+    pub fn give_all(&self) -> bool {
+        let mut numbers = self.lock();
+        let mut given = false;
+        for area in &self.map.load().areas {
+            if area.given() == area.range.len() {
+                continue;
+            }
+            match area.give_all(&*self.slots, &mut numbers) {
+                Ok(()) => given = true,
+                Err(error) => log::error!("{error}"),
+            }
+        }
+        given
     }
+
+    fn lock(&self) -> MutexGuard<'_, SlotNumbers> {
+        self.changing.lock().unwrap_or_else(|held| held.into_inner())
+    }
+}
+
+/// The range of whole pages from `gpa` on.
+fn page_range(gpa: GuestPhysAddr, size: u64) -> Result<GuestPhysAddrRange, Error> {
+    let whole = gpa.0 % PAGE_SIZE == 0 && size % PAGE_SIZE == 0;
+    let range = GuestPhysAddrRange::new(gpa, size).filter(|_| whole);
+    range.ok_or(Error::BadRange { gpa, size })
 }
 
 impl fmt::Debug for AddrSpace {

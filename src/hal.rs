@@ -22,7 +22,7 @@ pub use platform::{
 use vm_memory::GuestRegionMmap;
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::addr::{GuestPhysAddr, MappingFlags, Port, PortRange};
+use crate::addr::{GuestPhysAddr, GuestPhysAddrRange, MappingFlags, Port, PortRange};
 
 /// Which VM of this process; AxVisor's ids start at 1.
 pub type VMId = usize;
@@ -50,13 +50,14 @@ pub trait ExternalIrq: Send + Sync {
 
 /// Where guest-physical memory gets its backing from: slots that map a host mapping.
 pub trait MemorySlots: Send + Sync {
-    /// Backs `region`'s guest-physical range with its host mapping under the number `slot`. The
-    /// implementation keeps `region` alive as long as the slot stands. Without
-    /// [`MappingFlags::WRITE`] a guest's write becomes an exit.
+    /// Backs the guest-physical addresses `range`, which lie in `region`, with its host mapping
+    /// under the number `slot`. The implementation keeps `region` alive as long as the slot stands.
+    /// Without [`MappingFlags::WRITE`] a guest's write becomes an exit.
     fn map_memory(
         &self,
         slot: u32,
         region: &Arc<GuestRegionMmap>,
+        range: GuestPhysAddrRange,
         flags: MappingFlags,
     ) -> HalResult;
 

@@ -94,7 +94,7 @@ impl<H: AxVMHal> Machine<H> {
             let _ = hal.forward_hypercalls(HyperCallCode::NUMBERS)?;
         }
         let slots: Arc<dyn MemorySlots> = hal.clone();
-        let mut address_space = AddrSpace::new_empty(slots);
+        let address_space = AddrSpace::new_empty(slots);
         for area in &plan.ram {
             address_space.map_alloc(area.gpa, area.size, area.flags, !area.lazy)?;
         }

@@ -17,11 +17,11 @@ use std::{
     time::Instant,
 };
 
-use vm_memory::{GuestMemoryRegion, GuestRegionMmap};
+use vm_memory::GuestRegionMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::{
-    addr::{GuestPhysAddr, MappingFlags, PortRange},
+    addr::{GuestPhysAddr, GuestPhysAddrRange, MappingFlags, PortRange},
     hal::{
         Arch, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, AxVMHal, DoorbellAddr, ExternalIrq,
         HalError, HalResult, InterruptController, IrqSink, MemorySlots, Platform, StopCause,
@@ -38,6 +38,8 @@ pub enum Step {
     Down(StopCause),
     /// Exits with `FailEntry` and this code, behind which stands this text.
     FailEntry(u64, String),
+    /// Exits with `FailEntry` for an access that could not be made, as this text says.
+    Unemulated(String),
     /// Fails, as a host does that refuses to run the guest.
     Fail(i32),
     /// Runs until it is kicked.
@@ -59,7 +61,7 @@ pub enum Call {
     ExternalIrq { vcpu_id: VCpuId, high: bool },
     UseInterruptController(InterruptController),
     VCpusAreMade,
-    Map { slot: u32, gpa: GuestPhysAddr, size: u64 },
+    Map { slot: u32, range: GuestPhysAddrRange, flags: MappingFlags },
     Unmap(u32),
     Msi { addr: GuestPhysAddr, data: u32, requester: u32 },
     ForwardHypercalls(RangeInclusive<u64>),
@@ -200,6 +202,10 @@ impl AxArchVCpu for ScriptedVCpu {
                 self.cause = StopCause::Failure(text);
                 Ok(AxVCpuExitReason::FailEntry { hardware_entry_failure_reason })
             }
+            Step::Unemulated(text) => {
+                self.cause = StopCause::Unemulated(text);
+                Ok(AxVCpuExitReason::FailEntry { hardware_entry_failure_reason: 0 })
+            }
             Step::Fail(errno) => {
                 Err(HalError::failed("run the script", io::Error::from_raw_os_error(errno)))
             }
@@ -274,10 +280,15 @@ impl ExternalIrq for ScriptedHal {
 }
 
 impl MemorySlots for ScriptedHal {
-    fn map_memory(&self, slot: u32, region: &Arc<GuestRegionMmap>, _: MappingFlags) -> HalResult {
+    fn map_memory(
+        &self,
+        slot: u32,
+        _: &Arc<GuestRegionMmap>,
+        range: GuestPhysAddrRange,
+        flags: MappingFlags,
+    ) -> HalResult {
         self.shared.may_fail("map_memory")?;
-        let gpa = GuestPhysAddr(region.start_addr().0);
-        self.shared.record(Call::Map { slot, gpa, size: region.len() });
+        self.shared.record(Call::Map { slot, range, flags });
         Ok(())
     }
 

@@ -27,10 +27,11 @@ pub use lifecycle::VMStatus;
 pub use stats::{ExitCounts, VCpuStats};
 pub use stop::{FaultReport, StopReason};
 pub use threads::VCpuThreads;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{
-    addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange},
-    addrspace::{self, AddrSpace},
+    addr::{GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
+    addrspace::{self, AddrSpace, SharedMemory},
     devices::{AxVmDevices, BusError},
     hal::{AxVMHal, HalError, VCpuId, VCpuSetup, VMId},
     ratelimit::RateLimit,
@@ -220,6 +221,58 @@ impl<H: AxVMHal> AxVM<H> {
         Ok(())
     }
 
+    /// Makes `memory` part of the guest's memory at `gpa`, also while it runs; without
+    /// [`MappingFlags::WRITE`] the guest cannot change it.
+    ///
+    /// # Errors
+    /// Other memory or a device is there, or the range is not whole pages.
+    pub fn map_region(
+        &self,
+        gpa: GuestPhysAddr,
+        memory: &SharedMemory,
+        flags: MappingFlags,
+    ) -> Result<(), Error> {
+        let range = GuestPhysAddrRange::new(gpa, memory.size());
+        for device in self.devices.iter_mmio_dev() {
+            let window = device.address_range();
+            if let Some(range) = range.filter(|range| range.overlaps(&window)) {
+                return Err(overlap("guest memory", range, device.name(), window).into());
+            }
+        }
+        Ok(self.address_space.map_region(gpa, memory, flags)?)
+    }
+
+    /// Takes the memory area of `size` bytes at `gpa` away, all of it, also while the guest runs.
+    ///
+    /// # Errors
+    /// No area has just this range.
+    pub fn unmap_region(&self, gpa: GuestPhysAddr, size: u64) -> Result<(), Error> {
+        Ok(self.address_space.unmap_region(gpa, size)?)
+    }
+
+    /// The value at `gpa` in the guest's memory; see [`AddrSpace::read_obj`].
+    ///
+    /// # Errors
+    /// It does not lie, aligned and as a whole, in memory that the guest may read.
+    pub fn read_from_guest_of<T: FromBytes + IntoBytes>(
+        &self,
+        gpa: GuestPhysAddr,
+    ) -> Result<T, Error> {
+        Ok(self.address_space.read_obj(gpa)?)
+    }
+
+    /// Writes a value into the guest's memory at `gpa`; see [`AddrSpace::write_obj`].
+    ///
+    /// # Errors
+    /// It does not lie, aligned and as a whole, in memory that the guest may write.
+    pub fn write_to_guest_of<T: IntoBytes + Immutable>(
+        &self,
+        gpa: GuestPhysAddr,
+        data: &T,
+    ) -> Result<(), Error> {
+        Ok(self.address_space.write_obj(gpa, data)?)
+    }
+
     fn change(&self, operation: &'static str, from: VMStatus, to: VMStatus) -> Result<(), Error> {
         self.lifecycle.change(from, to).map_err(|found| Error::BadState {
             vm: self.id,
@@ -257,16 +310,22 @@ fn check_overlap(address_space: &AddrSpace, devices: &AxVmDevices) -> Result<(),
     for device in devices.iter_mmio_dev() {
         let window = device.address_range();
         for area in address_space.memory_areas() {
-            let Some(ram) = GuestPhysAddrRange::new(area.gpa, area.size) else { continue };
-            if window.first() <= ram.last() && ram.first() <= window.last() {
-                return Err(BusError {
-                    new: device.name().to_owned(),
-                    new_range: window.to_string(),
-                    old: "guest memory".to_owned(),
-                    old_range: ram.to_string(),
-                });
+            let ram = GuestPhysAddrRange::new(area.gpa, area.size);
+            if let Some(ram) = ram.filter(|ram| ram.overlaps(&window)) {
+                return Err(overlap(device.name(), window, "guest memory", ram));
             }
         }
     }
     Ok(())
+}
+
+fn overlap(
+    new: &str,
+    new_range: GuestPhysAddrRange,
+    old: &str,
+    old_range: GuestPhysAddrRange,
+) -> BusError {
+    let (new, old) = (new.to_owned(), old.to_owned());
+    let (new_range, old_range) = (new_range.to_string(), old_range.to_string());
+    BusError { new, new_range, old, old_range }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, os::fd::AsRawFd};
 
-use vm_memory::{GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
+use vm_memory::{GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress, mmap::MmapRegionError};
 
 use crate::addr::GuestPhysAddr;
 
@@ -49,4 +49,12 @@ pub fn advise_huge_pages(region: &GuestRegionMmap) -> io::Result<()> {
     let result =
         unsafe { libc::madvise(mapping.as_ptr().cast(), mapping.size(), libc::MADV_HUGEPAGE) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Why a mapping could not be made.
+pub fn io_error(error: MmapRegionError) -> io::Error {
+    match error {
+        MmapRegionError::Mmap(source) => source,
+        other => io::Error::other(other.to_string()),
+    }
 }

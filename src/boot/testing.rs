@@ -26,7 +26,13 @@ pub fn range(first: u64, size: u64) -> GuestPhysAddrRange {
 struct NoSlots;
 
 impl MemorySlots for NoSlots {
-    fn map_memory(&self, _: u32, _: &Arc<GuestRegionMmap>, _: MappingFlags) -> HalResult {
+    fn map_memory(
+        &self,
+        _: u32,
+        _: &Arc<GuestRegionMmap>,
+        _: GuestPhysAddrRange,
+        _: MappingFlags,
+    ) -> HalResult {
         Ok(())
     }
 
@@ -42,7 +48,7 @@ pub fn memory() -> AddrSpace {
 
 /// The same with RAM from `base` on.
 pub fn memory_at(base: u64) -> AddrSpace {
-    let mut mem = AddrSpace::new_empty(Arc::new(NoSlots));
+    let mem = AddrSpace::new_empty(Arc::new(NoSlots));
     let flags = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
     mem.map_alloc(GuestPhysAddr(base), RAM, flags, true).unwrap();
     mem

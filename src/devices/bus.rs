@@ -212,6 +212,11 @@ impl AxVmDevices {
         self.hypercalls.iter().find_map(|service| service.call(mem, nr, args))
     }
 
+    /// Whether one device's window holds all of an access.
+    pub fn has_mmio_dev(&self, addr: GuestPhysAddr, width: AccessWidth) -> bool {
+        self.mmio.find(addr, width.size()).is_some()
+    }
+
     /// Reads guest-physical memory that devices own; all ones where none does.
     pub fn handle_mmio_read(&self, addr: GuestPhysAddr, width: AccessWidth) -> u64 {
         self.mmio.read(addr, width.size(), width)

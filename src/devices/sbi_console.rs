@@ -12,14 +12,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use vm_memory::GuestMemoryBackend;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{
     HypercallOps,
     console::{ConsoleIn, ConsoleOut, InputGate, tell_host},
 };
-use crate::{addr::GuestPhysAddr, addrspace::AddrSpace, hal::HypercallResult};
+use crate::{
+    addr::{GuestPhysAddr, MappingFlags},
+    addrspace::AddrSpace,
+    hal::HypercallResult,
+};
 
 /// Extensions: console putchar and getchar, each an extension of its own, and "DBCN".
 pub const LEGACY_PUTCHAR: u64 = 0x01;
@@ -106,7 +109,7 @@ impl SbiConsole {
     }
 
     fn write(&self, mem: &AddrSpace, args: [u64; 6]) -> Result<SbiRet, i64> {
-        let (gpa, len) = buffer(mem, args)?;
+        let (gpa, len) = buffer(mem, args, MappingFlags::READ)?;
         let mut bytes = [0; CHUNK];
         let bytes = &mut bytes[..len];
         mem.read(gpa, bytes).map_err(|_| SBI_ERR_FAILED)?;
@@ -117,7 +120,7 @@ impl SbiConsole {
     }
 
     fn read(&self, mem: &AddrSpace, args: [u64; 6]) -> Result<SbiRet, i64> {
-        let (gpa, len) = buffer(mem, args)?;
+        let (gpa, len) = buffer(mem, args, MappingFlags::WRITE)?;
         self.with_queue(|queue| {
             let len = len.min(queue.len());
             let bytes: Vec<u8> = queue.iter().take(len).copied().collect();
@@ -149,14 +152,17 @@ impl SbiConsole {
 
 /// The guest's memory that a debug console call is about, and how much of it is moved. All of it
 /// must be there, also what is not moved.
-fn buffer(mem: &AddrSpace, args: [u64; 6]) -> Result<(GuestPhysAddr, usize), i64> {
+fn buffer(
+    mem: &AddrSpace,
+    args: [u64; 6],
+    access: MappingFlags,
+) -> Result<(GuestPhysAddr, usize), i64> {
     let [len, base_low, base_high, ..] = args;
     let gpa = GuestPhysAddr(base_low);
-    let inside = || usize::try_from(len).is_ok_and(|len| mem.memory().check_range(gpa.into(), len));
     match (len, base_high) {
         (_, 1..) => Err(SBI_ERR_INVALID_PARAM), // beyond 2^64
         (0, _) => Ok((gpa, 0)),
-        _ if inside() => Ok((gpa, len.min(CHUNK as u64) as usize)),
+        _ if mem.allows(gpa, len, access) => Ok((gpa, len.min(CHUNK as u64) as usize)),
         _ => Err(SBI_ERR_INVALID_PARAM),
     }
 }

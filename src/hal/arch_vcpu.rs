@@ -48,6 +48,9 @@ pub enum StopCause {
     Crash,
     /// The processor shut down: on x86_64 a triple fault.
     TripleFault,
+    /// The host kernel could not make an access of the guest's to where no memory is; the text says
+    /// what it reported. The guest may try again.
+    Unemulated(String),
     /// The hardware or the host kernel gave up; the text says what it reported.
     Failure(String),
 }

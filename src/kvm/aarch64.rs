@@ -14,7 +14,7 @@ use std::{
 };
 
 pub use exits::{
-    OwnExit, answer_hypercall, fatal_exit, guests_fault, raise_fault, refuse_sys_reg,
+    OwnExit, answer_hypercall, guests_fault, page_fault, raise_fault, refuse_sys_reg,
     set_second_return_value,
 };
 use gic::Gic;

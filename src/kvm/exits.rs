@@ -120,6 +120,7 @@ impl Pending {
     /// Enters KVM and says why it came back.
     pub fn enter(&mut self, fd: &mut VcpuFd) -> HalResult<AxVCpuExitReason> {
         self.clear();
+        self.cause = None;
         let reason = match fd.run() {
             Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => {
                 let io = run_page::io(fd.get_kvm_run());
@@ -150,11 +151,13 @@ impl Pending {
             },
             Ok(VcpuExit::FailEntry(reason, cpu)) => self.fail(
                 reason,
-                format!("the hardware refused to enter the guest on host CPU {cpu} ({reason:#x})"),
+                StopCause::Failure(format!(
+                    "the hardware refused to enter the guest on host CPU {cpu} ({reason:#x})"
+                )),
             ),
             Ok(VcpuExit::InternalError) => {
-                let text = run_page::internal_error(fd.get_kvm_run());
-                self.fail(u64::from(kvm_bindings::KVM_EXIT_INTERNAL_ERROR), text)
+                let cause = run_page::internal_error(fd.get_kvm_run());
+                self.fail(u64::from(kvm_bindings::KVM_EXIT_INTERNAL_ERROR), cause)
             }
             Ok(VcpuExit::MemoryFault { gpa, .. }) => AxVCpuExitReason::NestedPageFault {
                 addr: GuestPhysAddr(gpa),
@@ -172,12 +175,15 @@ impl Pending {
                     return Ok(self.next(fd.get_kvm_run()).unwrap_or(AxVCpuExitReason::Nothing));
                 }
                 let reason = fd.get_kvm_run().exit_reason;
-                if let Some(what) = arch::fatal_exit(fd) {
-                    return Ok(self.fail(reason.into(), what));
+                if let Some((fault, what)) = arch::page_fault(fd) {
+                    self.cause = Some(StopCause::Unemulated(what));
+                    return Ok(fault);
                 }
                 self.fail(
                     u64::from(reason),
-                    format!("KVM exited for reason {reason}, which axvmm does not know"),
+                    StopCause::Failure(format!(
+                        "KVM exited for reason {reason}, which axvmm does not know"
+                    )),
                 )
             }
             Err(errno) if matches!(errno.errno(), libc::EINTR | libc::EAGAIN) => {
@@ -189,7 +195,10 @@ impl Pending {
                     return Ok(AxVCpuExitReason::Nothing);
                 }
                 match arch::guests_fault(errno.errno()) {
-                    Some(what) => self.fail(errno.errno() as u64, format!("{what} ({errno})")),
+                    Some(what) => {
+                        let cause = StopCause::Unemulated(format!("{what} ({errno})"));
+                        self.fail(errno.errno() as u64, cause)
+                    }
                     None => return Err(HalError::failed("run the guest (KVM_RUN)", errno)),
                 }
             }
@@ -214,8 +223,8 @@ impl Pending {
         AxVCpuExitReason::SystemDown
     }
 
-    fn fail(&mut self, hardware_entry_failure_reason: u64, text: String) -> AxVCpuExitReason {
-        self.cause = Some(StopCause::Failure(text));
+    fn fail(&mut self, hardware_entry_failure_reason: u64, cause: StopCause) -> AxVCpuExitReason {
+        self.cause = Some(cause);
         AxVCpuExitReason::FailEntry { hardware_entry_failure_reason }
     }
 }

@@ -99,7 +99,7 @@ pub(super) fn run_bounded(
         AxVCpuExitReason::Nothing => Some(NEVER.to_owned()),
         AxVCpuExitReason::SystemDown | AxVCpuExitReason::FailEntry { .. } => {
             Some(match vcpu.stop_cause() {
-                StopCause::Failure(text) => text,
+                StopCause::Failure(text) | StopCause::Unemulated(text) => text,
                 StopCause::TripleFault => "it ended in a triple fault".to_owned(),
                 other => format!("it ended in {other:?}"),
             })

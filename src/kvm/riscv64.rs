@@ -18,7 +18,7 @@ use std::{
 
 use aia::Aia;
 pub use exits::{
-    OwnExit, answer_hypercall, fatal_exit, guests_fault, raise_fault, refuse_sys_reg,
+    OwnExit, answer_hypercall, guests_fault, page_fault, raise_fault, refuse_sys_reg,
     set_second_return_value,
 };
 use kvm_bindings::{

@@ -1,9 +1,12 @@
 //! The `kvm_run` page of a vCPU: its unions, read and written where the exit reason says that they
 //! are valid (api.rst, 5).
 
-use kvm_bindings::{KVM_EXIT_IO_IN, kvm_run, kvm_run__bindgen_ty_1__bindgen_ty_4 as kvm_io};
+use kvm_bindings::{
+    KVM_EXIT_IO_IN, KVM_INTERNAL_ERROR_EMULATION, kvm_run,
+    kvm_run__bindgen_ty_1__bindgen_ty_4 as kvm_io,
+};
 
-use crate::addr::AccessWidth;
+use crate::{addr::AccessWidth, hal::StopCause};
 
 /// A port access as `kvm_run` describes it.
 #[derive(Clone, Copy)]
@@ -90,12 +93,13 @@ pub fn mmio(run: &kvm_run) -> (u64, usize, bool) {
 }
 
 /// What KVM says of an internal error. Only after `KVM_EXIT_INTERNAL_ERROR`.
-pub fn internal_error(run: &kvm_run) -> String {
+pub fn internal_error(run: &kvm_run) -> StopCause {
     // SAFETY: plain numbers; the caller saw KVM_EXIT_INTERNAL_ERROR.
     let error = unsafe { run.__bindgen_anon_1.internal };
     let data = &error.data[..(error.ndata as usize).min(error.data.len())];
+    let unemulated = error.suberror == KVM_INTERNAL_ERROR_EMULATION;
     let what = match error.suberror {
-        1 => "KVM could not emulate an instruction",
+        KVM_INTERNAL_ERROR_EMULATION => "KVM could not emulate an instruction",
         2 => "exceptions arrived at the same time in a way KVM cannot deliver",
         3 => "an event could not be delivered",
         4 => "the hardware exited for a reason that KVM does not know",
@@ -104,14 +108,15 @@ pub fn internal_error(run: &kvm_run) -> String {
     // With KVM_INTERNAL_ERROR_EMULATION the data may hold the instruction: flags (bit 0), then a
     // byte of length and 15 bytes.
     let instruction = match data {
-        [flags, rest @ ..] if error.suberror == 1 && flags & 1 == 1 => {
+        [flags, rest @ ..] if unemulated && flags & 1 == 1 => {
             let bytes: Vec<u8> = rest.iter().flat_map(|word| word.to_le_bytes()).collect();
             let size = usize::from(bytes.first().copied().unwrap_or(0)).min(15);
             bytes.get(1..1 + size).map(hex).map(|bytes| format!(": {bytes}")).unwrap_or_default()
         }
         _ => String::new(),
     };
-    format!("KVM internal error {}: {what}{instruction}", error.suberror)
+    let text = format!("KVM internal error {}: {what}{instruction}", error.suberror);
+    if unemulated { StopCause::Unemulated(text) } else { StopCause::Failure(text) }
 }
 
 fn hex(bytes: &[u8]) -> String {

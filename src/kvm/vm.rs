@@ -18,7 +18,7 @@ use super::{
     vcpu::{KvmVCpu, KvmVCpuCreateConfig},
 };
 use crate::{
-    addr::{DeviceAddrRange, GuestPhysAddr, MappingFlags, PortRange},
+    addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags, PortRange},
     hal::{
         AxVCpuHal, AxVMHal, DoorbellAddr, ExternalIrq, HalError, HalResult, InterruptController,
         IrqSink, MemorySlots, Platform, VCpuId, VMId,
@@ -83,7 +83,7 @@ impl KvmHal {
     }
 
     fn set_slot(&self, region: kvm_userspace_memory_region) -> io::Result<()> {
-        // SAFETY: the region's host range is the mapping of a `GuestRegionMmap` that `slots` keeps
+        // SAFETY: the region's host range lies in the mapping of a `GuestRegionMmap` that `slots` keeps
         // alive until the slot is gone, or is empty, which deletes the slot.
         unsafe { self.vm.set_user_memory_region(region) }.map_err(io::Error::from)
     }
@@ -98,24 +98,26 @@ impl MemorySlots for KvmHal {
         &self,
         slot: u32,
         region: &Arc<GuestRegionMmap>,
+        range: GuestPhysAddrRange,
         flags: MappingFlags,
     ) -> HalResult {
-        let gpa = region.start_addr().0;
+        let (first, last) = (range.first().0, range.last().0);
+        let start = region.start_addr().0;
+        let what = || {
+            format!("give the guest memory at {first:#x}-{last:#x} (KVM_SET_USER_MEMORY_REGION)")
+        };
+        if first < start || last > region.last_addr().0 {
+            return Err(HalError::failed(what(), io::Error::from(io::ErrorKind::InvalidInput)));
+        }
         let mut slots = self.held_slots();
         self.set_slot(kvm_userspace_memory_region {
             slot,
             flags: if flags.contains(MappingFlags::WRITE) { 0 } else { KVM_MEM_READONLY },
-            guest_phys_addr: gpa,
-            memory_size: region.len(),
-            userspace_addr: region.get_mmap().as_ptr() as u64,
+            guest_phys_addr: first,
+            memory_size: range.len(),
+            userspace_addr: region.get_mmap().as_ptr() as u64 + (first - start),
         })
-        .map_err(|error| {
-            let what = format!(
-                "give the guest {:#x} bytes of memory at {gpa:#x} (KVM_SET_USER_MEMORY_REGION)",
-                region.len()
-            );
-            HalError::failed(what, error)
-        })?;
+        .map_err(|error| HalError::failed(what(), error))?;
         slots.insert(slot, region.clone());
         Ok(())
     }

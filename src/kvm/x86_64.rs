@@ -9,7 +9,7 @@ mod regs;
 
 use std::{collections::HashSet, ops::RangeInclusive};
 
-pub use exits::{OwnExit, answer_hypercall, fatal_exit, guests_fault, raise_fault, refuse_sys_reg};
+pub use exits::{OwnExit, answer_hypercall, guests_fault, page_fault, raise_fault, refuse_sys_reg};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_msi, kvm_pit_config};
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 pub use regs::{dump, set_gpr};

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use super::{AxVM, Error, StopReason, VMStatus, stuck::Repeats};
 use crate::{
+    addr::MappingFlags,
     devices::Effect,
-    hal::{AxVCpuExitReason, AxVMHal, VCpuId},
+    hal::{AxVCpuExitReason, AxVMHal, StopCause, VCpuId},
     vcpu::BoundVCpu,
 };
 
@@ -36,10 +37,11 @@ impl<H: AxVMHal> AxVM<H> {
         }
         let stats = &self.stats[vcpu_id];
         loop {
-            let reason = vcpu.run()?;
+            let exit = vcpu.run()?;
+            let reason = self.in_memory(&exit).unwrap_or(exit);
             stats.count(&reason);
             log::trace!("VM[{}]-VCpu[{vcpu_id}] {reason:x?}", self.id);
-            let handled = self.handle(vcpu, &reason);
+            let handled = self.handle(vcpu, &reason, &exit);
             if let Some(repeated) = repeats.count(&reason, vcpu.answer(), Instant::now) {
                 self.tell_repeated(vcpu_id, vcpu, &repeated);
             }
@@ -49,8 +51,27 @@ impl<H: AxVMHal> AxVM<H> {
         }
     }
 
-    /// Settles a reason with the devices and the memory. `true`: settled, the guest goes on.
-    fn handle(&self, vcpu: &mut BoundVCpu<'_, H::VCpu>, reason: &AxVCpuExitReason) -> bool {
+    /// What an access means that came out as one to a device and is one to memory: to a piece of it
+    /// that the hardware does not have yet, or against its flags.
+    fn in_memory(&self, exit: &AxVCpuExitReason) -> Option<AxVCpuExitReason> {
+        let (addr, width, access_flags) = match *exit {
+            AxVCpuExitReason::MmioRead { addr, width, .. } => (addr, width, MappingFlags::READ),
+            AxVCpuExitReason::MmioWrite { addr, width, .. } => (addr, width, MappingFlags::WRITE),
+            _ => return None,
+        };
+        let to_memory =
+            !self.devices.has_mmio_dev(addr, width) && self.address_space.contains(addr);
+        to_memory.then_some(AxVCpuExitReason::NestedPageFault { addr, access_flags })
+    }
+
+    /// Settles a reason with the devices and the memory. `true`: settled, the guest goes on. `exit`
+    /// is the reason as the hardware has it.
+    fn handle(
+        &self,
+        vcpu: &mut BoundVCpu<'_, H::VCpu>,
+        reason: &AxVCpuExitReason,
+        exit: &AxVCpuExitReason,
+    ) -> bool {
         match *reason {
             AxVCpuExitReason::MmioRead { addr, width, reg, reg_width, signed_ext } => {
                 let value = self.devices.handle_mmio_read(addr, width);
@@ -96,8 +117,34 @@ impl<H: AxVMHal> AxVM<H> {
             }
             AxVCpuExitReason::NestedPageFault { addr, access_flags } => {
                 self.address_space.handle_page_fault(addr, access_flags)
+                    && self.complete(vcpu, exit)
+            }
+            // It may be memory that the hardware does not have yet, and it cannot say which.
+            AxVCpuExitReason::FailEntry { .. } => {
+                matches!(vcpu.stop_cause(), StopCause::Unemulated(_))
+                    && self.address_space.give_all()
             }
             _ => false,
+        }
+    }
+
+    /// Does the access that a page fault was about, where the hardware took it for one to a device
+    /// and waits for the answer. Any other is tried again.
+    fn complete(&self, vcpu: &mut BoundVCpu<'_, H::VCpu>, exit: &AxVCpuExitReason) -> bool {
+        match *exit {
+            AxVCpuExitReason::MmioRead { addr, width, reg, reg_width, signed_ext } => {
+                let mut bytes = [0; 8];
+                if self.address_space.read(addr, &mut bytes[..width.size()]).is_err() {
+                    return false;
+                }
+                let value = u64::from_le_bytes(bytes);
+                vcpu.set_gpr(reg, extend(value, width.size(), reg_width.mask(), signed_ext));
+                true
+            }
+            AxVCpuExitReason::MmioWrite { addr, width, data } => {
+                self.address_space.write(addr, &data.to_le_bytes()[..width.size()]).is_ok()
+            }
+            _ => true,
         }
     }
 

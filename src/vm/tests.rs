@@ -10,7 +10,7 @@ use std::{
 
 use super::{config::CpuConfig, *};
 use crate::{
-    addr::{AccessWidth, MappingFlags, Port, PortRange, SysRegAddr, SysRegAddrRange},
+    addr::{AccessWidth, DeviceAddrRange, Port, PortRange, SysRegAddr, SysRegAddrRange},
     devices::{Access, BaseDeviceOps, Effect, EmuDeviceType},
     hal::{AxVCpuExitReason as Exit, StopCause},
     scripted::{Call, ScriptedHal, Step},
@@ -99,7 +99,7 @@ fn build_with(
     cpus: usize,
     devices: AxVmDevices,
 ) -> Result<AxVMRef<ScriptedHal>, Error> {
-    let mut address_space = AddrSpace::new_empty(hal.clone());
+    let address_space = AddrSpace::new_empty(hal.clone());
     let rwx = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
     address_space.map_alloc(RAM, RAM_SIZE, rwx, true)?;
     address_space.map_alloc(LAZY, 0x1000, MappingFlags::READ, false)?;

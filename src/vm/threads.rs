@@ -192,12 +192,17 @@ impl<H: AxVMHal> AxVM<H> {
                     StopCause::TripleFault => {
                         self.fault(vcpu_id, vcpu, "triple fault, which shuts a processor down")
                     }
-                    StopCause::Failure(what) => self.fault(vcpu_id, vcpu, what),
+                    StopCause::Failure(what) | StopCause::Unemulated(what) => {
+                        self.fault(vcpu_id, vcpu, what)
+                    }
                 };
                 self.stop(reason);
             }
             AxVCpuExitReason::NestedPageFault { addr, access_flags } => {
-                let what = format!("access ({access_flags}) to {addr}, which no memory allows");
+                let what = match vcpu.stop_cause() {
+                    StopCause::Unemulated(what) => what,
+                    _ => format!("access ({access_flags}) to {addr}, which no memory allows"),
+                };
                 self.stop(self.fault(vcpu_id, vcpu, what));
             }
             // A kick, or a write after which a device stopped the VM: the status tells.

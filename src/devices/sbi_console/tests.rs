@@ -20,7 +20,13 @@ const RAM_END: u64 = RAM + RAM_SIZE;
 struct NoSlots;
 
 impl MemorySlots for NoSlots {
-    fn map_memory(&self, _: u32, _: &Arc<GuestRegionMmap>, _: MappingFlags) -> HalResult {
+    fn map_memory(
+        &self,
+        _: u32,
+        _: &Arc<GuestRegionMmap>,
+        _: GuestPhysAddrRange,
+        _: MappingFlags,
+    ) -> HalResult {
         Ok(())
     }
 
@@ -41,7 +47,7 @@ impl Guest {
         let out = Arc::new(RecordingConsole::default());
         let line = IrqLine::unconnected();
         let uart = Arc::new(Serial::new("uart", window(8), line, out.clone()).unwrap());
-        let mut mem = AddrSpace::new_empty(Arc::new(NoSlots));
+        let mem = AddrSpace::new_empty(Arc::new(NoSlots));
         let flags = MappingFlags::READ | MappingFlags::WRITE;
         // Two areas, one right behind the other.
         mem.map_alloc(GuestPhysAddr(RAM), RAM_SIZE / 2, flags, true).unwrap();

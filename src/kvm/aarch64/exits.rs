@@ -5,7 +5,10 @@ use kvm_bindings::{KVM_EXIT_ARM_NISV, KVM_EXIT_HYPERCALL, kvm_run};
 use kvm_ioctls::VcpuFd;
 
 use super::{one_reg::OneReg, regs};
-use crate::hal::{AxVCpuExitReason, HalResult};
+use crate::{
+    addr::{GuestPhysAddr, MappingFlags},
+    hal::{AxVCpuExitReason, HalResult},
+};
 
 /// Bit 6 of the syndrome of a data abort, and whether it was a write (Arm ARM, ISS encoding for
 /// data aborts).
@@ -45,23 +48,26 @@ impl OwnExit {
     }
 }
 
-/// What the guest did if the vCPU has just come back for good.
-pub fn fatal_exit(fd: &mut VcpuFd) -> Option<String> {
+/// The access that the vCPU has just come back for because the hardware does not describe it, and
+/// what to tell of it if no memory is there. It has not been made yet: the guest tries again.
+pub fn page_fault(fd: &mut VcpuFd) -> Option<(AxVCpuExitReason, String)> {
     let run = fd.get_kvm_run();
     if run.exit_reason != KVM_EXIT_ARM_NISV {
         return None;
     }
     // SAFETY: plain numbers; the exit reason makes this the union's member.
     let access = unsafe { run.__bindgen_anon_1.arm_nisv };
-    let (addr, verb) = match access.esr_iss & ISS_WNR {
-        0 => (access.fault_ipa, "read"),
-        _ => (access.fault_ipa, "wrote"),
+    let (access_flags, verb) = match access.esr_iss & ISS_WNR {
+        0 => (MappingFlags::READ, "read"),
+        _ => (MappingFlags::WRITE, "wrote"),
     };
-    Some(format!(
-        "it {verb} {addr:#x}, where no memory is, by an instruction that cannot be emulated: for \
+    let addr = GuestPhysAddr(access.fault_ipa);
+    let what = format!(
+        "it {verb} {addr}, where no memory is, by an instruction that cannot be emulated: for \
          device registers use a load or store of one general register that does not write the \
          address back (no ldp/stp, no pre- or post-index, no SIMD)"
-    ))
+    );
+    Some((AxVCpuExitReason::NestedPageFault { addr, access_flags }, what))
 }
 
 /// KVM keeps all system registers to itself.

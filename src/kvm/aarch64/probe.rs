@@ -165,8 +165,8 @@ snippets! {
 /// Runs a snippet in a VM of its own; what went wrong, if something did.
 pub fn try_snippet(code: &[u8]) -> HalResult<Option<String>> {
     let hal = KvmHal::new()?;
-    let mut memory = AddrSpace::new_empty(hal.clone());
-    prepare(&mut memory, code)
+    let memory = AddrSpace::new_empty(hal.clone());
+    prepare(&memory, code)
         .map_err(|error| HalError::failed("prepare a probe guest", std::io::Error::other(error)))?;
     let mut vcpu = KvmVCpu::new(0, 0, hal.vcpu_create_config(0, 0, 1)?)?;
     vcpu.set_entry(GuestPhysAddr(CODE))?;
@@ -191,7 +191,7 @@ pub fn try_snippet(code: &[u8]) -> HalResult<Option<String>> {
     })
 }
 
-fn prepare(memory: &mut AddrSpace, code: &[u8]) -> Result<(), crate::addrspace::Error> {
+fn prepare(memory: &AddrSpace, code: &[u8]) -> Result<(), crate::addrspace::Error> {
     // Blocks of 1 GiB: valid, accessed, inner shareable (Arm ARM, D8.3); devices, then memory.
     const BLOCK: u64 = 1 | 3 << 8 | 1 << 10;
     const DEVICE: u64 = 1 << 2;

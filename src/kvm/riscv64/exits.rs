@@ -130,8 +130,9 @@ fn answer_sbi(run: &mut kvm_run, index: usize, value: u64) -> bool {
     is_call
 }
 
-/// What the guest did if the vCPU has just come back for good: no such exit is this architecture's.
-pub const fn fatal_exit(_: &mut VcpuFd) -> Option<String> {
+/// The access that the vCPU has just come back for because the hardware does not describe it: none
+/// is told so on this architecture.
+pub const fn page_fault(_: &mut VcpuFd) -> Option<(AxVCpuExitReason, String)> {
     None
 }
 

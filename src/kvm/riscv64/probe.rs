@@ -155,8 +155,8 @@ snippets! {
 /// Runs a snippet in a VM of its own; what went wrong, if something did.
 pub fn try_snippet(code: &[u8]) -> HalResult<Option<String>> {
     let hal = KvmHal::new()?;
-    let mut memory = AddrSpace::new_empty(hal.clone());
-    prepare(&mut memory, code)
+    let memory = AddrSpace::new_empty(hal.clone());
+    prepare(&memory, code)
         .map_err(|error| HalError::failed("prepare a probe guest", std::io::Error::other(error)))?;
     let mut vcpu = KvmVCpu::new(0, 0, hal.vcpu_create_config(0, 0, 1)?)?;
     vcpu.set_entry(GuestPhysAddr(CODE))?;
@@ -180,7 +180,7 @@ pub fn try_snippet(code: &[u8]) -> HalResult<Option<String>> {
     })
 }
 
-fn prepare(memory: &mut AddrSpace, code: &[u8]) -> Result<(), crate::addrspace::Error> {
+fn prepare(memory: &AddrSpace, code: &[u8]) -> Result<(), crate::addrspace::Error> {
     // Leaves of 1 GiB: valid, readable, writable, executable, accessed, dirty (privileged ISA
     // manual, "Sv39").
     const LEAF: u64 = 0xcf;

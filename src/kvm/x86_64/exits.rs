@@ -82,8 +82,9 @@ pub fn answer_hypercall(run: &mut kvm_run, value: u64) -> bool {
     is_hypercall
 }
 
-/// What the guest did if the vCPU has just come back for good: no such exit is this architecture's.
-pub const fn fatal_exit(_: &mut VcpuFd) -> Option<String> {
+/// The access that the vCPU has just come back for because the hardware does not describe it: none
+/// is told so on this architecture.
+pub const fn page_fault(_: &mut VcpuFd) -> Option<(AxVCpuExitReason, String)> {
     None
 }
 

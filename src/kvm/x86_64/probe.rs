@@ -111,8 +111,8 @@ snippets! {
 /// Runs a snippet in a VM of its own; what went wrong, if something did.
 pub fn try_snippet(code: &[u8]) -> HalResult<Option<String>> {
     let hal = KvmHal::new()?;
-    let mut memory = AddrSpace::new_empty(hal.clone());
-    prepare(&mut memory, code)
+    let memory = AddrSpace::new_empty(hal.clone());
+    prepare(&memory, code)
         .map_err(|error| HalError::failed("prepare a probe guest", std::io::Error::other(error)))?;
     let mut vcpu = KvmVCpu::new(0, 0, hal.vcpu_create_config(0, 0, 1)?)?;
     vcpu.set_entry(GuestPhysAddr(CODE))?;
@@ -135,7 +135,7 @@ fn is_done(reason: &AxVCpuExitReason) -> bool {
     *reason == done
 }
 
-fn prepare(memory: &mut AddrSpace, code: &[u8]) -> Result<(), crate::addrspace::Error> {
+fn prepare(memory: &AddrSpace, code: &[u8]) -> Result<(), crate::addrspace::Error> {
     // A page present and writable; PD entries with bit 7 are 2 MiB pages (Intel SDM vol. 3, 4.5).
     const TABLE: u64 = 0x3;
     const LARGE_PAGE: u64 = 0x83;

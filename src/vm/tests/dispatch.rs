@@ -53,7 +53,8 @@ fn system_registers_are_answered_whole_or_refused() {
 fn a_page_fault_in_lazy_memory_is_settled_once_and_elsewhere_not() {
     let fault = |addr, access_flags| Exit::NestedPageFault { addr, access_flags };
     let fixture = check_handled(fault(LAZY, MappingFlags::READ), &[]);
-    let mapped = Call::Map { slot: 1, gpa: LAZY, size: 0x1000 };
+    let range = GuestPhysAddrRange::new(LAZY, 0x1000).unwrap();
+    let mapped = Call::Map { slot: 1, range, flags: MappingFlags::READ };
     assert_eq!(fixture.hal.calls().iter().filter(|call| **call == mapped).count(), 1);
     check_returned(fault(LAZY, MappingFlags::WRITE));
     check_returned(fault(RAM, MappingFlags::READ));
@@ -141,11 +142,69 @@ fn wrong_calls_are_refused_and_change_nothing() {
 #[test]
 fn a_device_in_memory_is_refused_naming_both() {
     let hal = ScriptedHal::new([vec![]]);
-    let mut address_space = AddrSpace::new_empty(hal.clone());
+    let address_space = AddrSpace::new_empty(hal.clone());
     address_space.map_alloc(MMIO, 0x1000, MappingFlags::all(), true).unwrap();
     let mut devices = AxVmDevices::new();
     let range = GuestPhysAddrRange::new(GuestPhysAddr(MMIO.0 - 4), 8).unwrap();
     devices.add_mmio_dev(Arc::new(Register { range, written: Arc::default() })).unwrap();
     let error = check_overlap(&address_space, &devices).unwrap_err();
     assert_eq!((error.new.as_str(), error.old.as_str()), ("register", "guest memory"));
+}
+
+#[test]
+fn an_access_that_could_not_be_made_is_tried_again_with_all_memory() {
+    let unemulated = || Step::Unemulated("no such instruction".to_owned());
+    // Memory was missing: once it is there, the guest goes on.
+    let lazy = fixture(vec![vec![unemulated(), Step::Exit(Exit::Halt)]]);
+    lazy.vm.boot().unwrap();
+    assert_eq!(lazy.vm.run_vcpu(0).unwrap(), Exit::Halt);
+    assert!(lazy.vm.address_space().memory_areas().iter().all(|area| area.given == area.size));
+    // It was not that: it comes back.
+    let other = fixture(vec![vec![unemulated(), unemulated()]]);
+    other.vm.boot().unwrap();
+    let reason = other.vm.run_vcpu(0).unwrap();
+    assert_eq!(reason, Exit::FailEntry { hardware_entry_failure_reason: 0 });
+}
+
+#[test]
+fn accesses_to_memory_are_page_faults_whatever_the_hardware_calls_them() {
+    let read = |addr| Exit::MmioRead {
+        addr,
+        width: AccessWidth::Dword,
+        reg: 5,
+        reg_width: AccessWidth::Qword,
+        signed_ext: true,
+    };
+    // The first touch finds what was loaded there.
+    let fixture = fixture(vec![vec![
+        Step::Exit(read(LAZY)),
+        Step::Exit(Exit::MmioWrite { addr: LAZY, width: AccessWidth::Dword, data: 1 }),
+    ]]);
+    fixture.vm.address_space().write(LAZY, &0xffff_fffeu32.to_le_bytes()).unwrap();
+    fixture.vm.boot().unwrap();
+    let reason = fixture.vm.run_vcpu(0).unwrap();
+    let set = Call::SetGpr { vcpu_id: 0, reg: 5, val: 0xffff_ffff_ffff_fffe };
+    assert_eq!(asked(&fixture.hal), [set]);
+    // Its flags forbid the write.
+    let access_flags = MappingFlags::WRITE;
+    assert_eq!(reason, Exit::NestedPageFault { addr: LAZY, access_flags });
+    assert_eq!(fixture.vm.read_from_guest_of::<u32>(LAZY).unwrap(), 0xffff_fffe);
+    assert_eq!(fixture.vm.get_devices().unowned(), Default::default());
+    let counts = fixture.vm.stats()[0].counts();
+    assert_eq!(counts.iter().collect::<Vec<_>>(), [("NestedPageFault", 2)]);
+}
+
+#[test]
+fn memory_comes_and_goes_while_the_guest_runs() {
+    let memory = SharedMemory::new(0x1000).unwrap();
+    let free = GuestPhysAddr(0x7000_0000);
+    let fixture = fixture(vec![vec![]]);
+    fixture.vm.map_region(free, &memory, MappingFlags::READ).unwrap();
+    assert!(fixture.vm.write_to_guest_of(free, &1u8).is_err(), "it may only be read");
+    for taken in [RAM, LAZY, MMIO, GuestPhysAddr(free.0 + 1)] {
+        assert!(fixture.vm.map_region(taken, &memory, MappingFlags::READ).is_err(), "{taken}");
+    }
+    fixture.vm.unmap_region(free, 0x1000).unwrap();
+    assert!(fixture.vm.unmap_region(free, 0x1000).is_err());
+    assert!(fixture.vm.read_from_guest_of::<u8>(free).is_err());
 }
