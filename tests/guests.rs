@@ -101,6 +101,30 @@ fn input_that_is_there_from_the_beginning_is_not_lost() {
     running.finish().assert(0, "EARLY LINE");
 }
 
+// Hypercalls.
+
+#[test]
+fn hypercalls_come_by_the_doorbell_and_as_the_architecture_has_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let result = dir.path().join("result.json");
+    let mut command = run_guest("hypercall", "");
+    command.args(["--set", "devices.hypercalls=true", "--result-file"]).arg(&result);
+    let ended = prints(&mut command, &["hypercall: doorbell 1\r\n", "blocks are no calls\r\n"]);
+    for line in board::HYPERCALLS {
+        ended.assert(0, &format!("hypercall: {line}\r\n"));
+    }
+    ended.assert_tells(&["rang for a hypercall at", "which is none"]);
+    // What the host kernel has answered itself never came here.
+    let result: serde_json::Value = serde_json::from_slice(&fs::read(result).unwrap()).unwrap();
+    let exits = &result["exits"][0]["by_reason"]["Hypercall"];
+    assert_eq!(exits.as_u64().unwrap_or(0), board::NATIVE_HYPERCALLS, "{result}");
+}
+
+#[test]
+fn a_guest_without_a_doorbell_goes_on() {
+    prints(&mut run_guest("hypercall", ""), &["hypercall: no doorbell\r\n"]);
+}
+
 // Guests that behave badly.
 
 #[test]

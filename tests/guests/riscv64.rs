@@ -13,6 +13,17 @@ pub const EXAMPLES: [Example; 1] = [("hello-riscv64.toml", "", 0, &["Hello from 
 /// What `memory` prints of RAM beyond 4 GiB.
 pub const BEYOND_4_GIB: &str = "0x0000000080000000 to 0x00000001bfffffff";
 
+/// What `hypercall` says of its calls, and how many of them are exits of their own.
+pub const HYPERCALLS: &[&str] = &[
+    "2 by the doorbell: 0xffffffffffffffff",
+    "119 by the doorbell: 0xfffffffffffffffe",
+    "2 by 32 bits: 0xffffffffffffffff",
+    "2 by ecall: 0xffffffffffffffff",
+    "119 by ecall: 0xfffffffffffffffe",
+    "2 by AxVisor's own: 0xfffffffffffffffe",
+];
+pub const NATIVE_HYPERCALLS: u64 = 2;
+
 /// What `smp` says of a processor.
 pub fn of_cpu(id: usize, _: usize) -> String {
     format!("cpu: hart {id}\r\n")

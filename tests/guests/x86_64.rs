@@ -31,6 +31,11 @@ pub const EXAMPLES: [Example; 6] = [
 /// What `memory` prints of RAM beyond 4 GiB.
 pub const BEYOND_4_GIB: &str = "0x0000000100000000";
 
+/// What `hypercall` says of its calls, and how many of them are exits of their own.
+pub const HYPERCALLS: &[&str] =
+    &["2 by the doorbell: 0xffffffff", "119 by the doorbell: 0xffffffff"];
+pub const NATIVE_HYPERCALLS: u64 = 0;
+
 /// What `smp` says of a processor.
 pub fn of_cpu(id: usize, cpus: usize) -> String {
     format!("cpu: apic id {id}, x2apic id {id}, threads in a core 1, in a package {cpus}\r\n")
