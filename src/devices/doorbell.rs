@@ -40,8 +40,6 @@ pub const VERSION: u32 = 1;
 /// The size of a call's block in bytes, and where the result is in it.
 pub const BLOCK_SIZE: u64 = 64;
 pub const RESULT: u64 = 56;
-/// What a block's address is a multiple of.
-pub const BLOCK_ALIGN: u64 = 8;
 
 /// A call, as its block has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +49,10 @@ pub struct Call {
 }
 
 impl Call {
-    /// Takes a block apart.
-    pub fn of_block(block: &[u8; BLOCK_SIZE as usize]) -> Self {
-        let word = |at: usize| {
-            let bytes = block.iter().skip(8 * at).take(8).rev();
-            bytes.fold(0, |value, byte| value << 8 | u64::from(*byte))
-        };
-        Self { nr: word(0), args: std::array::from_fn(|i| word(1 + i)) }
+    /// Takes a block apart, as it is in memory.
+    pub fn of_block(block: [u64; BLOCK_SIZE as usize / 8]) -> Self {
+        let [nr, args @ .., _] = block.map(u64::from_le);
+        Self { nr, args }
     }
 }
 
@@ -140,12 +135,8 @@ mod tests {
 
     #[test]
     fn a_block_is_little_endian_words_in_their_order() {
-        let mut block = [0; BLOCK_SIZE as usize];
-        for (at, byte) in block.iter_mut().enumerate() {
-            *byte = at as u8;
-        }
-        let call = Call::of_block(&block);
-        assert_eq!(call.nr, 0x0706_0504_0302_0100);
-        assert_eq!((call.args[0], call.args[5]), (0x0f0e_0d0c_0b0a_0908, 0x3736_3534_3332_3130));
+        let block = [11, 12, 13, 14, 15, 16, 17, 18].map(u64::to_le);
+        assert_eq!(Call::of_block(block), Call { nr: 11, args: [12, 13, 14, 15, 16, 17] });
+        assert_eq!(8 * block.iter().position(|word| *word == 18).unwrap() as u64, RESULT);
     }
 }

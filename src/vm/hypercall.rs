@@ -2,20 +2,11 @@
 
 use super::AxVM;
 use crate::{
-    addr::GuestPhysAddr,
+    addr::{GuestPhysAddr, MappingFlags},
     addrspace,
-    devices::doorbell::{BLOCK_ALIGN, BLOCK_SIZE, Call, RESULT},
+    devices::doorbell::{BLOCK_SIZE, Call, RESULT},
     hal::AxVMHal,
 };
-
-/// Why a block is no call.
-#[derive(Debug, thiserror::Error)]
-enum NoCall {
-    #[error("its address is no multiple of {BLOCK_ALIGN}")]
-    Unaligned,
-    #[error(transparent)]
-    Memory(#[from] addrspace::Error),
-}
 
 impl<H: AxVMHal> AxVM<H> {
     /// Makes the call whose block is at `block`, and leaves the result there.
@@ -30,26 +21,18 @@ impl<H: AxVMHal> AxVM<H> {
         }
     }
 
-    fn try_block(&self, block: GuestPhysAddr) -> Result<(), NoCall> {
-        if block.0 % BLOCK_ALIGN != 0 {
-            return Err(NoCall::Unaligned);
-        }
+    fn try_block(&self, block: GuestPhysAddr) -> Result<(), addrspace::Error> {
         // Read once: what other vCPUs write there meanwhile changes nothing.
-        let mut bytes = [0; BLOCK_SIZE as usize];
-        self.address_space.read(block, &mut bytes)?;
-        let Call { nr, args } = Call::of_block(&bytes);
-        log::trace!("VM[{}] hypercall {nr:#x} {args:#x?}", self.id);
+        let Call { nr, args } = Call::of_block(self.address_space.read_obj(block)?);
+        let access = MappingFlags::WRITE;
+        if !self.address_space.allows(block, BLOCK_SIZE, access) {
+            return Err(addrspace::Error::Forbidden { gpa: block, len: BLOCK_SIZE, access });
+        }
         let answer = self.devices.handle_hypercall(&self.address_space, nr, args);
-        let result = answer.map_or_else(
-            || {
-                log::debug!("VM[{}] unknown hypercall {nr:#x} by the doorbell", self.id);
-                H::UNKNOWN_HYPERCALL
-            },
-            |answer| answer.value,
-        );
-        // The whole block was there, and is no longer only if another vCPU has just had it taken
-        // away.
+        log::trace!("VM[{}] hypercall {nr:#x} {args:x?}: {answer:x?}", self.id);
+        let result = answer.map_or(H::UNKNOWN_HYPERCALL, |answer| answer.value);
+        // It was there before the call, and is not now only if the guest has had it taken away.
         let at = GuestPhysAddr(block.0.wrapping_add(RESULT));
-        Ok(self.address_space.write(at, &result.to_le_bytes())?)
+        self.address_space.write_obj(at, &result.to_le())
     }
 }
