@@ -23,6 +23,7 @@ use std::{fmt, sync::Arc};
 
 pub use error::{Blame, Error};
 pub use plan::{DevicePlan, FirmwareTable, Model, Plan, RamArea, Window};
+pub use requests::{Outcome, RequestKind, RequestOutcome};
 
 use crate::{
     addrspace::AddrSpace,

@@ -167,11 +167,40 @@ fn rows_of_axvisors_find_the_boards_own_devices() {
         [\"gppt-gits\", 0x08080000, 0x20000, 0, 0x22, [0x08080000]],\n\
         [\"uart\", 0x09000000, 0x1000, 33, 0x2, []],\n]\n";
     let finished = Guest::new("", rows).check(&["--arch", "aarch64"]);
-    finished.assert(0, "note      gppt-gicd: nothing of the host's interrupt controller");
-    finished.assert(0, "note      gppt-gicr").assert(0, "note      gppt-gits");
-    assert!(!finished.stdout.contains("note      uart"), "{finished:#?}");
+    for (line, words) in [
+        (9, "\"gppt-gicd\": instead: nothing of the host's interrupt controller"),
+        (10, "\"gppt-gicr\": instead: "),
+        (11, "\"gppt-gits\": instead: "),
+        (12, "\"uart\": as asked: pl011 (PL011 serial port) at 0x9000000-0x9000fff, interrupt 33"),
+    ] {
+        finished.assert(0, &format!("guest.toml:{line}: emu_devices {words}"));
+    }
     let plic = "kernel_load_addr = 0x80200000\n[devices]\nemu_devices = [\n\
         [\"plic\", 0x0c000000, 0x4000000, 0, 0x30, [2]],\n]\n";
     let finished = Guest::new("", plic).check(&["--arch", "riscv64"]);
-    finished.assert(0, "note      plic: nothing of the host's interrupt controller");
+    finished.assert(0, "emu_devices \"plic\": instead: nothing of the host's interrupt controller");
+}
+
+#[test]
+fn rows_that_cannot_be_are_told_with_their_places() {
+    let rows = "kernel_load_addr = 0x40200000\n[devices]\nemu_devices = [\n\
+        [\"disk\", 0x0a000000, 0x200, 48, 0xe1, []],\n\
+        [\"uart\", 0x09000000, 0x1000, 33, 0x2, []],\n]\n\
+        passthrough_devices = [[\"eth\", 0x40000000, 0x40000000, 0x1000, 7]]\n";
+    let guest = Guest::new("", rows);
+    let finished = guest.check(&["--arch", "aarch64", "--json"]);
+    let wrong: Value = serde_json::from_str(&finished.assert(35, "{").stdout).unwrap();
+    let places = |key: &str| {
+        wrong["problems"].as_array().unwrap().iter().map(|it| it[key].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (places("line"), places("column")),
+        (vec![9.into(), 12.into()], vec![1.into(), 24.into()])
+    );
+    finished.assert_tells(&[
+        "guest.toml:9: emu_devices \"disk\": cannot be",
+        "guest.toml:12: ",
+        "lies over",
+    ]);
+    assert!(!finished.stderr.contains("uart"), "{finished:#?}");
 }

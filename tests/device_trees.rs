@@ -127,8 +127,11 @@ fn dtc_accepts_the_tree_of_riscv64_with_each_interrupt_controller() {
 #[test]
 fn dtc_accepts_the_trees_of_large_and_of_scattered_machines() {
     let regions = |config: &mut AxVMConfig| {
-        let region =
-            |gpa, size| MemoryRegion { gpa: GuestPhysAddr(gpa), size, flags: RWX, lazy: false };
+        let region = |gpa, size| {
+            let (map_type, at) = Default::default();
+            let gpa = GuestPhysAddr(gpa);
+            MemoryRegion { gpa, size, flags: RWX, lazy: false, map_type, at }
+        };
         let areas = vec![region(0x8000_0000, 64 << 20), region(0x1_0000_0000, 1 << 30)];
         config.memory = MemoryConfig::Regions(areas);
     };

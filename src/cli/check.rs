@@ -9,7 +9,7 @@ use super::{Failure, GuestArgs, host};
 use crate::{
     config::Problem,
     hal::{Arch, Platform},
-    machine::Plan,
+    machine::{self, Plan, RequestOutcome},
     vm::AxVMConfig,
 };
 
@@ -36,7 +36,7 @@ struct Wrong<'a> {
 /// Prints what the guest would get.
 pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let planned = match args.guest.load() {
-        Ok(config) => plan(&config, args.arch).map_err(|failure| (failure, Vec::new())),
+        Ok(config) => plan(&config, args.arch),
         Err(error) => {
             let problems = error.problems().to_vec();
             Err((error.into(), problems))
@@ -56,19 +56,38 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
 }
 
 /// The plan for an architecture, or for this host: a usual one of its kind if KVM cannot be asked.
-fn plan(config: &AxVMConfig, arch: Option<Arch>) -> Result<Plan, Failure> {
+fn plan(config: &AxVMConfig, arch: Option<Arch>) -> Result<Plan, (Failure, Vec<Problem>)> {
+    let planned = |platform: &Platform| Plan::new(config, platform).map_err(wrong);
     if let Some(arch) = arch {
-        return Ok(Plan::new(config, &Platform::usual(arch))?);
+        return planned(&Platform::usual(arch));
     }
     match host::open() {
-        Ok((_, platform)) => Ok(Plan::new(config, &platform)?),
+        Ok((_, platform)) => planned(&platform),
         Err(failure) => {
-            let mut plan = Plan::new(config, &host::usual()?)?;
+            let usual = host::usual().map_err(|failure| (failure, Vec::new()))?;
+            let mut plan = planned(&usual)?;
             let why = failure.message.lines().next().unwrap_or_default();
             plan.notes.push(format!("made for a usual {} host: {why}", plan.arch));
             Ok(plan)
         }
     }
+}
+
+/// A machine that cannot be, with a problem for each row that keeps it from being.
+fn wrong(error: machine::Error) -> (Failure, Vec<Problem>) {
+    let rows = match &error {
+        machine::Error::Requests(rows) => &rows[..],
+        _ => &[],
+    };
+    let problem = |row: &RequestOutcome| Problem {
+        origin: row.at.origin.clone(),
+        line: row.at.line,
+        column: row.at.column,
+        message: row.message(),
+        ..Problem::default()
+    };
+    let problems = rows.iter().map(problem).collect();
+    (error.into(), problems)
 }
 
 /// The architecture of this name.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     devices::EmuDeviceType,
-    vm::config::{DtbPatch, Unpack},
+    vm::config::{self, DtbPatch, Unpack},
 };
 
 /// The most vCPUs that a VM can be asked for.
@@ -118,13 +118,14 @@ table! {
     pub struct VMDevicesConfig {
         /// Emulated devices.
         emu_devices: Vec<At<EmulatedDeviceConfig>>,
-        /// Devices of the host. KVM cannot give these to a guest.
+        /// Devices of the host. These cannot be given to a guest: `axvmm check` tells what it finds
+        /// in the place of each.
         passthrough_devices: Vec<At<PassThroughDeviceConfig>>,
-        /// How interrupts come to the guest. They are always emulated here.
+        /// How interrupts come to the guest. They are always emulated here, most by the host kernel.
         interrupt_mode: VMInterruptMode,
         /// Paths in the host's device tree that are not passed through.
         excluded_devices: Vec<At<Vec<At<String>>>>,
-        /// Address ranges of the host. KVM cannot give these to a guest.
+        /// Address ranges of the host. These cannot be given to a guest either.
         passthrough_addresses: Vec<At<PassThroughAddressConfig>>,
         /// *axvmm:* x86_64: the first of the four ports of each `isa-debug-exit`; false for none.
         /// Default: the board's, 0xf4 and 0x501.
@@ -164,8 +165,8 @@ row! {
         base_hpa: Integer,
         /// The window's length in bytes.
         length: Integer,
-        /// Its interrupt.
-        irq_id: Integer,
+        /// Its interrupt, counted as an emulated device's.
+        irq_id: Integer<0, 0xffff_ffff>,
     }
 }
 
@@ -229,6 +230,16 @@ words! {
         Chosen = "chosen",
         /// Where its initrd is.
         Initrd = "initrd",
+    }
+}
+
+impl From<VMInterruptMode> for config::VMInterruptMode {
+    fn from(word: VMInterruptMode) -> Self {
+        match word {
+            VMInterruptMode::NoIrq => Self::NoIrq,
+            VMInterruptMode::Emulated => Self::Emulated,
+            VMInterruptMode::Passthrough => Self::Passthrough,
+        }
     }
 }
 

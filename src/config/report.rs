@@ -6,6 +6,7 @@ use super::{
     error::{Error, Problem},
     source::{Origin, Place, Source},
 };
+use crate::vm::config::WrittenAt;
 
 /// Problems that are kept; the rest of a file that has more is much the same.
 const KEPT: usize = 100;
@@ -34,6 +35,10 @@ impl Report {
 
     pub fn source_of(&self, place: Place) -> &Source {
         &self.sources[place.source]
+    }
+
+    pub fn written_at(&self, place: Place) -> WrittenAt {
+        self.source_of(place).written_at(place)
     }
 
     /// Something is wrong at `place`.
@@ -83,7 +88,7 @@ impl Report {
 
     /// Something is done in another way than the text at `place` asks for.
     pub fn note(&mut self, place: Place, text: impl AsRef<str>) {
-        let note = format!("{}: {}", self.source_of(place).label(place), text.as_ref());
+        let note = format!("{}: {}", self.written_at(place), text.as_ref());
         self.notes.push((place, note));
     }
 

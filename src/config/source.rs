@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::{Excerpt, Problem};
+use crate::vm::config::WrittenAt;
 
 /// A text that configuration is read from.
 #[derive(Debug)]
@@ -70,13 +71,15 @@ impl Source {
         }
     }
 
-    /// A short name for the place, as notes use it: `guest.toml:3`.
-    pub fn label(&self, place: Place) -> String {
-        match &self.origin {
-            Origin::File(name) => format!("{name}:{}", self.line(place.start)),
-            Origin::Set(number) => format!("--set #{number}"),
-            Origin::Flag(name) => (*name).into(),
-        }
+    /// The place for those that know no sources.
+    pub fn written_at(&self, place: Place) -> WrittenAt {
+        let (line, column, _) = self.line_at(place.start);
+        let (origin, in_file) = match &self.origin {
+            Origin::File(name) => (name.clone(), true),
+            Origin::Set(number) => (format!("--set #{number}"), false),
+            Origin::Flag(name) => ((*name).into(), false),
+        };
+        WrittenAt { origin, line: in_file.then_some(line), column: in_file.then_some(column) }
     }
 
     /// The number, counted from 1, of the line that a byte lies in.

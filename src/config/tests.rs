@@ -9,7 +9,7 @@ use crate::{
     addr::{GuestPhysAddr, MappingFlags, Port},
     devices::EmuDeviceType,
     hal::Arch,
-    vm::config::{DtbPatch, MemoryConfig, Unpack},
+    vm::config::{DtbPatch, MemoryConfig, Unpack, VMInterruptMode, VmMemMappingType},
 };
 
 mod bad;

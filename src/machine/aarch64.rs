@@ -19,7 +19,7 @@ mod tree;
 
 use super::{
     Error,
-    board::{self, Board, Hardware, Told},
+    board::{self, Board, Hardware, OwnRow, Told},
     fdt::Tree,
     memory,
     plan::{DevicePlan, Model, RamArea, Window},
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     addr::GuestPhysAddrRange,
     hal::{Aarch64Platform, GicVersion, InterruptController},
-    vm::config::{CpuConfig, DevicesConfig, MemoryConfig},
+    vm::config::{CpuConfig, DevicesConfig, EmulatedDeviceConfig, MemoryConfig},
 };
 
 const RAM: u64 = 0x4000_0000;
@@ -101,9 +101,15 @@ impl Board for Virt<'_> {
         if asked.debug_exit_ports.as_ref().is_some_and(|ports| !ports.is_empty()) {
             notes.push("debug_exit is a PC's: this board has no ports".into());
         }
-        let hardware = Hardware { devices, interrupt_controller, late_writes: Vec::new() };
-        requests::check(&asked.emulated, &hardware, notes)?;
-        Ok(hardware)
+        Ok(Hardware { devices, interrupt_controller, late_writes: Vec::new() })
+    }
+
+    fn row(&self, row: &EmulatedDeviceConfig, hardware: &Hardware) -> Option<OwnRow> {
+        requests::own(row, &hardware.interrupt_controller)
+    }
+
+    fn address_bits(&self) -> u8 {
+        self.0.ipa_bits
     }
 
     fn device_tree(&self, told: &Told<'_>) -> Option<Tree> {

@@ -12,7 +12,7 @@ use crate::{
     boot::Placed,
     devices::doorbell,
     hal::{InterruptController, Platform},
-    vm::config::{CpuConfig, DevicesConfig, MemoryConfig},
+    vm::config::{CpuConfig, DevicesConfig, EmulatedDeviceConfig, MemoryConfig},
 };
 
 /// An architecture's board: what stands where, and how a kernel is told.
@@ -33,6 +33,12 @@ pub trait Board {
         notes: &mut Vec<String>,
     ) -> Result<Hardware, Error>;
 
+    /// What it says to a row of a kind that only boards like it know; `None`: it is not its own.
+    fn row(&self, row: &EmulatedDeviceConfig, hardware: &Hardware) -> Option<OwnRow>;
+
+    /// How many bits a guest-physical address has.
+    fn address_bits(&self) -> u8;
+
     /// The memory map that a kernel is told, and tables in memory, on boards that have such.
     fn firmware(&self, _told: &Told<'_>, _notes: &mut Vec<String>) -> Result<Firmware, Error> {
         Ok(Firmware::default())
@@ -42,6 +48,19 @@ pub trait Board {
     fn device_tree(&self, _told: &Told<'_>) -> Option<Tree> {
         None
     }
+}
+
+/// What a board says to a row of `emu_devices` of a kind of its own.
+pub enum OwnRow {
+    /// It has just that: what it is.
+    Has(String),
+    /// It has its interrupt controller, or no such part of it.
+    Controller {
+        /// Whether it begins where the row has it.
+        here: bool,
+    },
+    /// It cannot be: why.
+    Refuse(String),
 }
 
 /// What stands on a board beside vCPUs and RAM.
@@ -57,6 +76,13 @@ impl Hardware {
     /// The device of this model, if the board has one: the first of several.
     pub fn device(&self, model: Model) -> Option<&DevicePlan> {
         self.devices.iter().find(|device| device.model == model)
+    }
+
+    /// Which of the devices is the guest's serial port.
+    pub fn console_index(&self) -> Option<usize> {
+        let is_serial =
+            |device: &DevicePlan| matches!(device.model, Model::Pl011 | Model::Uart16550);
+        self.devices.iter().position(is_serial)
     }
 }
 

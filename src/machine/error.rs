@@ -5,6 +5,7 @@ use std::{io, path::PathBuf};
 use super::{
     device_tree::OwnTreeError,
     plan::{Model, Window},
+    requests::RequestOutcome,
 };
 use crate::{
     addr::GuestPhysAddr,
@@ -39,6 +40,8 @@ pub enum Error {
     NoCpu,
     #[error(transparent)]
     Overlap(#[from] BusError),
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Requests(Vec<RequestOutcome>),
     #[error("Emulated device {name:?} at {at}: {problem}")]
     Device { name: String, at: GuestPhysAddr, problem: String },
     #[error("The firmware tables for {cpus} vCPUs have {size} bytes, and {room} is all the room")]

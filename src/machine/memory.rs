@@ -13,14 +13,17 @@ pub const ALL: MappingFlags =
 
 /// Just the areas that are asked for.
 pub fn areas(regions: &[MemoryRegion]) -> Result<Vec<RamArea>, Error> {
-    if regions.is_empty() {
+    // A row with this flag is the window of a device of the host's.
+    let memory = regions.iter().filter(|region| !region.flags.contains(MappingFlags::DEVICE));
+    let areas = memory.map(area).collect::<Result<Vec<_>, _>>()?;
+    if areas.is_empty() {
         return Err(Error::NoMemory);
     }
-    regions.iter().map(area).collect()
+    Ok(areas)
 }
 
 fn area(region: &MemoryRegion) -> Result<RamArea, Error> {
-    let MemoryRegion { gpa, size, flags, lazy } = *region;
+    let MemoryRegion { gpa, size, flags, lazy, .. } = *region;
     let whole = gpa.0 % PAGE_SIZE == 0 && size % PAGE_SIZE == 0;
     if !whole || GuestPhysAddrRange::new(gpa, size).is_none() {
         return Err(Error::MemoryRegion { gpa, size });

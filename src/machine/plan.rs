@@ -8,6 +8,7 @@ use super::{
     Error,
     board::{self, Told},
     device_tree::Source,
+    requests::{self, Offer, RequestOutcome},
 };
 use crate::{
     addr::{
@@ -37,8 +38,10 @@ pub struct Plan {
     /// What the kernel is told about the machine.
     pub firmware: FirmwareInfo,
     pub tables: Vec<FirmwareTable>,
-    /// What was asked for and is done in another way here, each a sentence for the user. The boot
-    /// plan has its own.
+    /// What became of each row of an AxVisor file, in its order.
+    pub requests: Vec<RequestOutcome>,
+    /// What else was asked for and is done in another way here, each a sentence for the user. The
+    /// boot plan has its own.
     pub notes: Vec<String>,
 }
 
@@ -247,8 +250,12 @@ impl Plan {
         let mut notes = config.notes.clone();
         let ram = board.ram(&config.memory)?;
         let ranges = ram.iter().map(RamArea::range).collect::<Result<Vec<_>, _>>()?;
-        let hardware = board.hardware(config.cpus.num, &config.devices, &mut notes)?;
+        let mut hardware = board.hardware(config.cpus.num, &config.devices, &mut notes)?;
+        requests::place_console(&mut hardware, &config.devices, &ranges, board.address_bits());
         check_overlaps(&ranges, &hardware.devices)?;
+        let arch = platform.arch();
+        let offer = Offer { arch, board: &*board, hardware: &hardware, ram: &ranges };
+        let requests = requests::answer(config, &offer)?;
         let cpus = board.cpus(&config.cpus, &mut notes);
         let kernel = &config.kernel;
         let mut told = Told {
@@ -261,7 +268,7 @@ impl Plan {
         let source = Source::open(&*board, kernel, &told)?;
         // Numbers have one size wherever things are, and so has the tree.
         let room = source.blob(&*board, &told)?.map_or(0, |blob| blob.len() as u64);
-        let boot = BootPlan::prepare(platform.arch(), kernel, &ranges, room)?;
+        let boot = BootPlan::prepare(arch, kernel, &ranges, room)?;
         (told.cmdline, told.initrd) = (boot.cmdline.as_deref(), boot.initrd);
         let Firmware { info, mut tables } = board.firmware(&told, &mut notes)?;
         if let Some(blob) = source.blob(&*board, &told)? {
@@ -272,7 +279,7 @@ impl Plan {
         Ok(Self {
             id: config.id,
             name: config.name.clone(),
-            arch: platform.arch(),
+            arch,
             cpus,
             ram,
             devices: hardware.devices,
@@ -281,13 +288,15 @@ impl Plan {
             boot,
             firmware: info,
             tables,
+            requests,
             notes,
         })
     }
 
     /// All that the user should be told at the start.
-    pub fn all_notes(&self) -> impl Iterator<Item = &str> {
-        self.notes.iter().chain(&self.boot.notes).map(String::as_str)
+    pub fn all_notes(&self) -> impl Iterator<Item = String> {
+        let notes = self.notes.iter().chain(&self.boot.notes).cloned();
+        self.requests.iter().filter_map(RequestOutcome::note).chain(notes)
     }
 
     /// The device of this model, if the board has one: the first of several.
@@ -338,6 +347,9 @@ impl fmt::Display for Plan {
             writeln!(f, "table     {gpa:>12} {size:>#12x}  {name}")?;
         }
         write!(f, "{}", self.boot)?;
+        for request in &self.requests {
+            writeln!(f, "asked     {request}")?;
+        }
         for note in &self.notes {
             writeln!(f, "note      {note}")?;
         }

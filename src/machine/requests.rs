@@ -1,112 +1,117 @@
-//! Emulated devices that the configuration asks for by AxVisor's rows: those that the board has
-//! are matched, others are said to be missing.
+//! What becomes of each row that AxVisor's files ask for things by: the board has it, or has
+//! something in its place, or leaves it out, or it cannot be.
+
+mod console;
+mod emulated;
+mod outcome;
+mod passthrough;
+
+pub use console::place_console;
+pub use outcome::{Answer, Outcome, RequestKind, RequestOutcome};
 
 use super::{
     Error,
-    plan::{DevicePlan, Window},
+    board::{Board, Hardware},
+    memory,
 };
 use crate::{
-    addr::{DeviceAddrRange, GuestPhysAddr},
-    devices::EmuDeviceType,
+    addr::{GuestPhysAddrRange, MappingFlags},
     hal::Arch,
-    vm::config::EmulatedDeviceConfig,
+    vm::config::{
+        AxVMConfig, DevicesConfig, InterruptModeConfig, MemoryConfig, MemoryRegion,
+        VMInterruptMode, VmMemMappingType, WrittenAt,
+    },
 };
 
-/// What a board says to a row.
-pub enum Answer {
-    /// It has just that.
-    Fine,
-    /// It does it in another way.
-    Note(String),
-    /// It cannot.
-    Refuse(String),
-}
-
-/// What a board has, as far as rows can ask for it.
+/// All that rows are compared with.
 pub struct Offer<'a> {
     pub arch: Arch,
-    /// Its serial port.
-    pub console: Option<&'a DevicePlan>,
-    /// What it says to kinds of its own; `None`: they are not its own.
-    pub own: &'a dyn Fn(&EmulatedDeviceConfig) -> Option<Answer>,
+    pub board: &'a dyn Board,
+    pub hardware: &'a Hardware,
+    pub ram: &'a [GuestPhysAddrRange],
+}
+
+/// What becomes of each row, in the order of the file.
+///
+/// # Errors
+/// All rows that there is no honest way for.
+pub fn answer(config: &AxVMConfig, offer: &Offer<'_>) -> Result<Vec<RequestOutcome>, Error> {
+    let mut outcomes = Vec::new();
+    let mut add = |kind, name: String, at: &WrittenAt, answer: Answer| {
+        let Answer { outcome, sentence } = answer;
+        outcomes.push(RequestOutcome { kind, name, at: at.clone(), outcome, sentence });
+    };
+    if let MemoryConfig::Regions(regions) = &config.memory {
+        for region in regions {
+            let range = memory::window(region.gpa.0, region.size)?;
+            let answer = offer.memory(region, range);
+            add(RequestKind::MemoryRegions, range.to_string(), &region.at, answer);
+        }
+    }
+    let DevicesConfig { emulated, passthrough, passthrough_addresses, excluded, .. } =
+        &config.devices;
+    for row in emulated {
+        add(RequestKind::EmuDevices, row.name.clone(), &row.at, offer.emulated(row));
+    }
+    for row in passthrough {
+        let answer = offer.passthrough(&row.name, row.window());
+        add(RequestKind::PassthroughDevices, row.name.clone(), &row.at, answer);
+    }
+    for row in passthrough_addresses {
+        let answer = offer.passthrough("", Some(row.window));
+        add(RequestKind::PassthroughAddresses, row.window.to_string(), &row.at, answer);
+    }
+    for row in excluded {
+        let answer = Answer::as_asked("not passed through, as nothing of the host's is");
+        add(RequestKind::ExcludedDevices, row.paths.join(", "), &row.at, answer);
+    }
+    if let Some(InterruptModeConfig { mode, at }) = &config.devices.interrupt_mode {
+        add(RequestKind::InterruptMode, String::new(), at, offer.interrupt_mode(*mode));
+    }
+    // Those of the command line come last.
+    outcomes.sort_by_key(|row| row.at.line.unwrap_or(usize::MAX));
+    match outcomes.iter().any(|row| row.outcome == Outcome::Refused) {
+        true => {
+            outcomes.retain(|row| row.outcome == Outcome::Refused);
+            Err(Error::Requests(outcomes))
+        }
+        false => Ok(outcomes),
+    }
 }
 
 impl Offer<'_> {
-    /// Whether the board has what each row asks for; what it does otherwise is noted.
-    pub fn check(
-        &self,
-        rows: &[EmulatedDeviceConfig],
-        notes: &mut Vec<String>,
-    ) -> Result<(), Error> {
-        for row in rows {
-            match self.answer(row) {
-                Answer::Fine => {}
-                Answer::Note(note) => notes.push(format!("{}: {note}", row.name)),
-                Answer::Refuse(problem) => {
-                    return Err(Error::Device {
-                        name: row.name.clone(),
-                        at: row.base_gpa,
-                        problem,
-                    });
-                }
-            }
+    fn memory(&self, region: &MemoryRegion, range: GuestPhysAddrRange) -> Answer {
+        if region.flags.contains(MappingFlags::DEVICE) {
+            return self.passthrough("", Some(range));
         }
-        Ok(())
+        let lazy = if region.lazy { ", on first touch" } else { "" };
+        match region.map_type {
+            VmMemMappingType::MapAlloc => Answer::as_asked(format!("memory of its own{lazy}")),
+            VmMemMappingType::MapIdentical => Answer::instead(
+                "memory of its own at the same guest address; the host's memory at this physical \
+                 address (MapIdentical) cannot be had",
+            ),
+            VmMemMappingType::MapReserved => Answer::instead(
+                "memory of its own at the same guest address; an area that the host has set aside \
+                 (MapReserved) cannot be had",
+            ),
+        }
     }
 
-    fn answer(&self, row: &EmulatedDeviceConfig) -> Answer {
-        if let Some(answer) = (self.own)(row) {
-            return answer;
-        }
-        match row.emu_type {
-            EmuDeviceType::Console => self.console(row),
-            // The channels are made by the guests; what the board has for that is the doorbell.
-            EmuDeviceType::IVCChannel => Answer::Fine,
-            EmuDeviceType::Dummy => {
-                Answer::Note("a meta device; nothing is emulated for it".into())
-            }
-            EmuDeviceType::InterruptController
-            | EmuDeviceType::GPPTRedistributor
-            | EmuDeviceType::GPPTDistributor
-            | EmuDeviceType::GPPTITS
-            | EmuDeviceType::PPPTGlobal
-            | EmuDeviceType::X86IoApic
-            | EmuDeviceType::X86Pit => Answer::Refuse(format!(
-                "a {} belongs to another architecture than {}; leave the row out",
-                row.emu_type, self.arch
+    fn interrupt_mode(&self, mode: VMInterruptMode) -> Answer {
+        let controller = &self.hardware.interrupt_controller;
+        match mode {
+            VMInterruptMode::Emulated => Answer::as_asked(format!("by {controller}")),
+            VMInterruptMode::Passthrough => Answer::instead(format!(
+                "interrupts are emulated, by {controller}; physical ones cannot be passed through"
             )),
-            EmuDeviceType::FwCfg
-            | EmuDeviceType::VirtioBlk
-            | EmuDeviceType::VirtioNet
-            | EmuDeviceType::VirtioConsole => {
-                Answer::Refuse(format!("this board has no {}; leave the row out", row.emu_type))
-            }
+            VMInterruptMode::NoIrq => Answer::instead(format!(
+                "the guest has {controller} all the same; until it enables interrupts there, none \
+                 comes"
+            )),
         }
-    }
-
-    /// The serial port, if it is where the row has it.
-    fn console(&self, row: &EmulatedDeviceConfig) -> Answer {
-        let Some(device) = self.console else {
-            return Answer::Refuse("this board has no serial port; leave the row out".into());
-        };
-        let (base, place) = match device.window {
-            Window::Port(ports) => (u64::from(ports.first().0), ports.first().to_string()),
-            Window::Mmio(range) => (range.first().0, range.first().to_string()),
-            Window::SysReg(range) => (range.first().0, range.first().to_string()),
-        };
-        let irq = device.irq.unwrap_or(0);
-        if row.base_gpa != GuestPhysAddr(base) {
-            return Answer::Refuse(format!(
-                "the console of this board is the serial port at {place} with interrupt {irq}; \
-                 give it base_gpa {base:#x}, or leave the row out"
-            ));
-        }
-        if row.irq_id != irq && row.irq_id != 0 {
-            return Answer::Note(format!(
-                "the serial port at {place} has interrupt {irq}, not {}",
-                row.irq_id
-            ));
-        }
-        Answer::Fine
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ mod tree;
 
 use super::{
     Error,
-    board::{self, Board, Hardware, Told},
+    board::{self, Board, Hardware, OwnRow, Told},
     fdt::Tree,
     memory,
     plan::{DevicePlan, Model, RamArea, Window},
@@ -27,7 +27,7 @@ use crate::{
     addr::{GuestPhysAddr, SysRegAddrRange},
     devices::{plic, seed, sifive_test},
     hal::{InterruptController, Riscv64Platform},
-    vm::config::{CpuConfig, DevicesConfig, MemoryConfig},
+    vm::config::{CpuConfig, DevicesConfig, EmulatedDeviceConfig, MemoryConfig},
 };
 
 const RAM: u64 = 0x8000_0000;
@@ -115,17 +115,13 @@ impl Board for Virt<'_> {
         if asked.debug_exit_ports.as_ref().is_some_and(|ports| !ports.is_empty()) {
             notes.push("debug_exit is a PC's: this board has no ports, but sifive_test".into());
         }
-        let hardware = Hardware { devices, interrupt_controller, late_writes: Vec::new() };
-        requests::check(&asked.emulated, &hardware, notes)?;
-        Ok(hardware)
+        Ok(Hardware { devices, interrupt_controller, late_writes: Vec::new() })
     }
 
-    fn device_tree(&self, told: &Told<'_>) -> Option<Tree> {
-        Some(tree::tree(self.0, told))
+    fn row(&self, row: &EmulatedDeviceConfig, hardware: &Hardware) -> Option<OwnRow> {
+        requests::own(row, hardware)
     }
-}
 
-impl Virt<'_> {
     /// How many bits guest-physical addresses have: two more than the virtual addresses of the
     /// same page table format (The RISC-V Instruction Set Manual, volume II, `hgatp`).
     fn address_bits(&self) -> u8 {
@@ -134,6 +130,10 @@ impl Virt<'_> {
             Some("riscv,sv57") => 59,
             _ => 41,
         }
+    }
+
+    fn device_tree(&self, told: &Told<'_>) -> Option<Tree> {
+        Some(tree::tree(self.0, told))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         AxVMConfig,
         config::{
             CpuConfig, DevicesConfig, EmulatedDeviceConfig, ImageFile, KernelConfig, MemoryConfig,
-            MemoryRegion, Unpack,
+            MemoryRegion, Unpack, WrittenAt,
         },
     },
 };
@@ -53,13 +53,22 @@ pub fn config(at: u64, memory: MemoryConfig) -> (AxVMConfig, tempfile::NamedTemp
 
 pub fn region(gpa: u64, size: u64) -> MemoryRegion {
     let flags = MappingFlags::READ | MappingFlags::WRITE;
-    MemoryRegion { gpa: GuestPhysAddr(gpa), size, flags, lazy: false }
+    let (map_type, at) = Default::default();
+    MemoryRegion { gpa: GuestPhysAddr(gpa), size, flags, lazy: false, map_type, at }
 }
 
 pub fn row(emu_type: EmuDeviceType, base_gpa: u64, irq_id: u32) -> EmulatedDeviceConfig {
     let base_gpa = GuestPhysAddr(base_gpa);
     let name = "row".into();
-    EmulatedDeviceConfig { name, base_gpa, length: 8, irq_id, emu_type, cfg_list: vec![] }
+    EmulatedDeviceConfig {
+        name,
+        base_gpa,
+        length: 8,
+        irq_id,
+        emu_type,
+        cfg_list: vec![],
+        at: WrittenAt::default(),
+    }
 }
 
 /// The machine on hardware whose first vCPU does as it is told.

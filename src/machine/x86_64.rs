@@ -23,7 +23,7 @@ use reset_vector::RESET_VECTOR;
 
 use super::{
     Error,
-    board::{self, Board, Hardware, Told},
+    board::{self, Board, Hardware, OwnRow, Told},
     memory,
     plan::{DevicePlan, Firmware, Model, RamArea, Window},
 };
@@ -32,7 +32,7 @@ use crate::{
     boot::{FirmwareInfo, MemKind, MemMapEntry},
     devices::debug_exit,
     hal::InterruptController,
-    vm::config::{CpuConfig, DevicesConfig, MemoryConfig},
+    vm::config::{CpuConfig, DevicesConfig, EmulatedDeviceConfig, MemoryConfig},
 };
 
 /// Where RAM ends below 4 GiB, and where it goes on.
@@ -123,14 +123,22 @@ impl Board for Pc {
         &self,
         _cpus: usize,
         asked: &DevicesConfig,
-        notes: &mut Vec<String>,
+        _notes: &mut Vec<String>,
     ) -> Result<Hardware, Error> {
-        let devices = devices(asked, notes)?;
+        let devices = devices(asked)?;
         // POST codes may be late: nobody waits for them. Text may not: a guest that prints and
         // then waits without an exit would leave its last words behind.
         let post_codes = devices.iter().filter(|device| device.model == Model::PostCode);
         let late_writes = post_codes.filter_map(|device| device.window.ports()).collect();
         Ok(Hardware { devices, interrupt_controller: InterruptController::Pc, late_writes })
+    }
+
+    fn row(&self, row: &EmulatedDeviceConfig, _hardware: &Hardware) -> Option<OwnRow> {
+        requests::own(row)
+    }
+
+    fn address_bits(&self) -> u8 {
+        52
     }
 
     /// The memory map, and ACPI where there is RAM to put it.
@@ -140,7 +148,7 @@ impl Board for Pc {
 }
 
 /// All devices, in the order of their addresses.
-fn devices(asked: &DevicesConfig, notes: &mut Vec<String>) -> Result<Vec<DevicePlan>, Error> {
+fn devices(asked: &DevicesConfig) -> Result<Vec<DevicePlan>, Error> {
     let mut devices = Vec::new();
     let mut add = |name: &str, model, window, irq| {
         devices.push(DevicePlan { name: name.to_owned(), model, window, irq });
@@ -160,7 +168,6 @@ fn devices(asked: &DevicesConfig, notes: &mut Vec<String>) -> Result<Vec<DeviceP
     }
     devices.extend(board::doorbell(asked, DOORBELL)?);
     devices.sort_by_key(|device| device.window.key());
-    requests::check(&asked.emulated, &devices, notes)?;
     Ok(devices)
 }
 

@@ -1,5 +1,7 @@
 //! What a VM is made from, after all files are read and all defaults are filled in.
 
+mod axvisor;
+
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -8,6 +10,11 @@ use crate::{
     addr::{GuestPhysAddr, MappingFlags, Port},
     devices::EmuDeviceType,
     hal::{VCpuId, VMId},
+};
+
+pub use axvisor::{
+    ExcludedDevicesConfig, InterruptModeConfig, PassThroughAddressConfig, PassThroughDeviceConfig,
+    VMInterruptMode, VmMemMappingType, WrittenAt,
 };
 
 /// A guest's configuration, resolved: paths are usable as they stand, sizes are bytes.
@@ -63,6 +70,8 @@ pub struct MemoryRegion {
     pub flags: MappingFlags,
     /// Whether it is given to the guest's hardware at the first touch, in pieces.
     pub lazy: bool,
+    pub map_type: VmMemMappingType,
+    pub at: WrittenAt,
 }
 
 fn flags_as_letters<S: serde::Serializer>(
@@ -138,6 +147,13 @@ pub enum Unpack {
 pub struct DevicesConfig {
     /// Devices beside those that the board always has.
     pub emulated: Vec<EmulatedDeviceConfig>,
+    /// Devices of the host's, in whose places a board has its own, or nothing.
+    pub passthrough: Vec<PassThroughDeviceConfig>,
+    /// Addresses of the host's, likewise.
+    pub passthrough_addresses: Vec<PassThroughAddressConfig>,
+    pub excluded: Vec<ExcludedDevicesConfig>,
+    /// `None`: nothing is said.
+    pub interrupt_mode: Option<InterruptModeConfig>,
     /// x86_64: ports of `isa-debug-exit`. `None`: the board's usual ones.
     pub debug_exit_ports: Option<Vec<Port>>,
     /// Whether the guest has a doorbell for hypercalls, also if no device needs one.
@@ -162,4 +178,5 @@ pub struct EmulatedDeviceConfig {
     pub irq_id: u32,
     pub emu_type: EmuDeviceType,
     pub cfg_list: Vec<u64>,
+    pub at: WrittenAt,
 }

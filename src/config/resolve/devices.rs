@@ -4,32 +4,32 @@ use crate::{
     addr::{GuestPhysAddr, GuestPhysAddrRange, Port, PortRange},
     config::{
         keys::{
-            DebugExitPorts, EmulatedDeviceConfig as Row, PassThroughAddressConfig,
-            PassThroughDeviceConfig, VMDevicesConfig, VMInterruptMode,
+            DebugExitPorts, EmulatedDeviceConfig as Row,
+            PassThroughAddressConfig as PassThroughAddressRow,
+            PassThroughDeviceConfig as PassThroughDeviceRow, VMDevicesConfig,
         },
         report::Report,
         source::At,
         values::Integer,
     },
     devices::debug_exit,
-    vm::config::{DevicesConfig, EmulatedDeviceConfig},
+    vm::config::{
+        DevicesConfig, EmulatedDeviceConfig, ExcludedDevicesConfig, InterruptModeConfig,
+        PassThroughAddressConfig, PassThroughDeviceConfig,
+    },
 };
 
 pub(super) fn resolve(devices: VMDevicesConfig, report: &mut Report) -> DevicesConfig {
-    for row in rows(&devices.passthrough_devices) {
-        note_device(row, report);
-    }
-    for row in rows(&devices.passthrough_addresses) {
-        note_addresses(row, report);
-    }
-    let mode = devices.interrupt_mode.as_ref();
-    if let Some(mode) = mode.filter(|mode| mode.value == VMInterruptMode::Passthrough) {
-        let text = "KVM passes no physical interrupts through; the guest's are emulated";
-        report.note(mode.place, text);
-    }
     let written = devices.hypercalls;
     let devices = DevicesConfig {
         emulated: emulated(rows(&devices.emu_devices), report),
+        passthrough: passthrough(rows(&devices.passthrough_devices), report),
+        passthrough_addresses: passthrough_addresses(rows(&devices.passthrough_addresses), report),
+        excluded: excluded(rows(&devices.excluded_devices), report),
+        interrupt_mode: devices.interrupt_mode.map(|mode| InterruptModeConfig {
+            mode: mode.value.into(),
+            at: report.written_at(mode.place),
+        }),
         debug_exit_ports: debug_exit_ports(devices.debug_exit, report),
         hypercalls: written.as_ref().is_some_and(|written| written.value),
     };
@@ -49,42 +49,83 @@ fn number<const MIN: u64, const MAX: u64>(value: &Option<At<Integer<MIN, MAX>>>)
     value.as_ref().map_or(0, |at| at.value.0)
 }
 
-fn note_device(row: &At<PassThroughDeviceConfig>, report: &mut Report) {
-    let name = row.value.name.as_ref().map_or("", |name| &name.value);
-    let window = GuestPhysAddrRange::new(
-        GuestPhysAddr(number(&row.value.base_gpa)),
-        number(&row.value.length),
-    );
-    let text = match window {
-        Some(window) => format!(
-            "device {name:?} of the host cannot be passed through; at {window} the guest finds \
-             the board's own emulated device, if it has one there, or nothing"
-        ),
-        None if name == "/" => "the host's devices cannot be passed through; the guest finds the \
-                                board's own emulated devices instead"
-            .into(),
-        None => format!(
-            "device {name:?} of the host cannot be passed through; the guest finds the board's \
-             own emulated devices only"
-        ),
-    };
-    report.note(row.place, text);
+/// Devices of the host's. A row that says nothing of a place would be all that the host has.
+fn passthrough(
+    rows: &[At<PassThroughDeviceRow>],
+    report: &mut Report,
+) -> Vec<PassThroughDeviceConfig> {
+    let mut devices = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let Some(name) = &row.value.name else { continue };
+        let device = PassThroughDeviceConfig {
+            name: name.value.clone(),
+            base_gpa: GuestPhysAddr(number(&row.value.base_gpa)),
+            length: number(&row.value.length),
+            irq_id: number(&row.value.irq_id) as u32,
+            at: report.written_at(row.place),
+        };
+        let key = format!("devices.passthrough_devices[{index}]");
+        let is_path = device.name.starts_with('/');
+        match device.length {
+            0 if is_path => devices.push(device),
+            0 if report.is_bad(&format!("{key}.length")) => {}
+            0 => {
+                let message = format!("{:?} has no length, and is no path", device.name);
+                report.problem_of(&key, row.place, message).help(
+                    "a row is [name, base_gpa, base_hpa, length, irq_id], or [path] with a path \
+                     of the host's device tree, such as \"/soc/uart@…\" or \"/\"",
+                );
+            }
+            length => match wraps(device.base_gpa, length) {
+                Some(problem) => _ = report.problem_of(&key, row.place, problem),
+                None => devices.push(device),
+            },
+        }
+    }
+    devices
 }
 
-fn note_addresses(row: &At<PassThroughAddressConfig>, report: &mut Report) {
-    let base = GuestPhysAddr(number(&row.value.base_gpa));
-    let length = number(&row.value.length);
-    let text = format!(
-        "the host's {length:#x} bytes at {base} cannot be passed through; the guest finds the \
-         board's own emulated devices there, if it has any, or nothing"
-    );
-    report.note(row.place, text);
+fn passthrough_addresses(
+    rows: &[At<PassThroughAddressRow>],
+    report: &mut Report,
+) -> Vec<PassThroughAddressConfig> {
+    let mut ranges = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let (Some(base), Some(length)) = (&row.value.base_gpa, &row.value.length) else { continue };
+        let (base, length) = (GuestPhysAddr(base.value.0), length.value.0);
+        let key = format!("devices.passthrough_addresses[{index}]");
+        match GuestPhysAddrRange::new(base, length) {
+            Some(window) => {
+                ranges.push(PassThroughAddressConfig { window, at: report.written_at(row.place) });
+            }
+            None => {
+                let nothing = || format!("the length is 0: there is nothing at {base}");
+                let problem = wraps(base, length).unwrap_or_else(nothing);
+                report.problem_of(&key, row.place, problem);
+            }
+        }
+    }
+    ranges
+}
+
+fn excluded(rows: &[At<Vec<At<String>>>], report: &Report) -> Vec<ExcludedDevicesConfig> {
+    let excluded = |row: &At<Vec<At<String>>>| ExcludedDevicesConfig {
+        paths: row.value.iter().map(|path| path.value.clone()).collect(),
+        at: report.written_at(row.place),
+    };
+    rows.iter().map(excluded).collect()
+}
+
+/// What is wrong with a window that does not fit below 2^64.
+fn wraps(base: GuestPhysAddr, length: u64) -> Option<String> {
+    let fits = length == 0 || GuestPhysAddrRange::new(base, length).is_some();
+    (!fits).then(|| format!("{length:#x} bytes at {base} end above 2^64"))
 }
 
 fn emulated(rows: &[At<Row>], report: &mut Report) -> Vec<EmulatedDeviceConfig> {
     let mut devices: Vec<EmulatedDeviceConfig> = Vec::new();
     for (index, row) in rows.iter().enumerate() {
-        let Some(device) = device(&row.value) else { continue };
+        let Some(device) = device(row, report) else { continue };
         if let Some(problem) = conflict(&device, &devices) {
             report.problem_of(&format!("devices.emu_devices[{index}]"), row.place, problem);
         }
@@ -93,7 +134,9 @@ fn emulated(rows: &[At<Row>], report: &mut Report) -> Vec<EmulatedDeviceConfig> 
     devices
 }
 
-fn device(row: &Row) -> Option<EmulatedDeviceConfig> {
+fn device(row: &At<Row>, report: &Report) -> Option<EmulatedDeviceConfig> {
+    let at = report.written_at(row.place);
+    let row = &row.value;
     let list = row.cfg_list.as_ref().map_or(&[][..], |list| &list.value);
     Some(EmulatedDeviceConfig {
         name: row.name.as_ref()?.value.clone(),
@@ -102,6 +145,7 @@ fn device(row: &Row) -> Option<EmulatedDeviceConfig> {
         irq_id: row.irq_id.as_ref()?.value.0 as u32,
         emu_type: row.emu_type.as_ref()?.value.0,
         cfg_list: list.iter().map(|number| number.value.0).collect(),
+        at,
     })
 }
 
@@ -111,8 +155,7 @@ fn conflict(device: &EmulatedDeviceConfig, others: &[EmulatedDeviceConfig]) -> O
         |device: &EmulatedDeviceConfig| GuestPhysAddrRange::new(device.base_gpa, device.length);
     // A device without a window is a matter of the kind; one with a window that wraps is not.
     let Some(range) = window(device) else {
-        return (device.length > 0)
-            .then(|| format!("{:#x} bytes at {} end above 2^64", device.length, device.base_gpa));
+        return wraps(device.base_gpa, device.length);
     };
     let overlaps =
         |other: &&EmulatedDeviceConfig| window(other).is_some_and(|other| other.overlaps(&range));

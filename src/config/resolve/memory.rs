@@ -9,7 +9,7 @@ use crate::{
         source::{At, Place},
         values::Size,
     },
-    vm::config::{MemoryConfig, MemoryRegion},
+    vm::config::{MemoryConfig, MemoryRegion, VmMemMappingType},
 };
 
 /// What a guest gets whose configuration says nothing.
@@ -78,12 +78,18 @@ fn area(
     let name = format!("kernel.memory_regions[{index}]");
     let (gpa, size) = (row.value.gpa.as_ref()?, row.value.size.as_ref()?);
     let flags = row.value.flags.as_ref().map_or(0x7, |flags| flags.value.0);
-    let map_type = row.value.map_type.as_ref().map_or(0, |map_type| map_type.value.0);
+    let map_type = match row.value.map_type.as_ref().map_or(0, |map_type| map_type.value.0) {
+        1 => VmMemMappingType::MapIdentical,
+        2 => VmMemMappingType::MapReserved,
+        _ => VmMemMappingType::MapAlloc,
+    };
     let region = MemoryRegion {
         gpa: GuestPhysAddr(gpa.value.0),
         size: size.value.0,
         flags: MappingFlags::from_bits_truncate(flags),
-        lazy: lazy && map_type == 0,
+        lazy: lazy && map_type == VmMemMappingType::MapAlloc,
+        map_type,
+        at: report.written_at(row.place),
     };
     if region.gpa.0 % PAGE_SIZE != 0 {
         let message = format!("{} is no multiple of 4096", region.gpa);
@@ -98,22 +104,5 @@ fn area(
         report.problem_of(&name, row.place, message).help("guest-physical addresses have 52 bits");
         return None;
     };
-    if let Some(map_type) = &row.value.map_type {
-        note_map_type(map_type.value.0, map_type.place, region.gpa, report);
-    }
     Some((range, region))
-}
-
-/// KVM gives guests memory of this process; that it has the same address on the host, or is an
-/// area that the host set aside, cannot be had.
-fn note_map_type(map_type: u64, place: Place, gpa: GuestPhysAddr, report: &mut Report) {
-    let wanted = match map_type {
-        1 => "MapIdentical (the host's own addresses)",
-        2 => "MapReserved (an area that the host set aside)",
-        _ => return,
-    };
-    let text = format!(
-        "{wanted} cannot be had from KVM; the guest gets memory of its own at {gpa} instead"
-    );
-    report.note(place, text);
 }

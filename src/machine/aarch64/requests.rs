@@ -3,28 +3,12 @@
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddrRange},
     devices::EmuDeviceType,
-    hal::{Arch, InterruptController},
-    machine::{
-        Error,
-        board::Hardware,
-        plan::Model,
-        requests::{Answer, Offer},
-    },
+    hal::InterruptController,
+    machine::board::OwnRow,
     vm::config::EmulatedDeviceConfig,
 };
 
-/// Whether the board has what each row asks for; what it does otherwise is noted.
-pub fn check(
-    rows: &[EmulatedDeviceConfig],
-    hardware: &Hardware,
-    notes: &mut Vec<String>,
-) -> Result<(), Error> {
-    let console = hardware.device(Model::Pl011);
-    let gic = &hardware.interrupt_controller;
-    Offer { arch: Arch::Aarch64, console, own: &|row| own(row, gic) }.check(rows, notes)
-}
-
-fn own(row: &EmulatedDeviceConfig, gic: &InterruptController) -> Option<Answer> {
+pub fn own(row: &EmulatedDeviceConfig, gic: &InterruptController) -> Option<OwnRow> {
     let (distributor, redistributors, its) = match gic {
         InterruptController::GicV3 { distributor, redistributors, its, .. } => {
             (distributor, Some(redistributors), its.as_ref())
@@ -32,42 +16,16 @@ fn own(row: &EmulatedDeviceConfig, gic: &InterruptController) -> Option<Answer> 
         InterruptController::GicV2 { distributor, .. } => (distributor, None, None),
         _ => return None,
     };
-    let answer = match row.emu_type {
-        EmuDeviceType::InterruptController if row.base_gpa == distributor.first() => Answer::Fine,
-        EmuDeviceType::InterruptController => elsewhere(row, gic, "distributor", distributor),
-        EmuDeviceType::GPPTDistributor => instead(row, gic, "distributor", Some(distributor)),
-        EmuDeviceType::GPPTRedistributor => instead(row, gic, "redistributors", redistributors),
-        EmuDeviceType::GPPTITS => instead(row, gic, "ITS", its),
+    let begins_here = |part: &GuestPhysAddrRange| row.base_gpa == part.first();
+    let controller = |part: Option<_>| OwnRow::Controller { here: part.is_some_and(begins_here) };
+    Some(match row.emu_type {
+        EmuDeviceType::InterruptController if begins_here(distributor) => {
+            OwnRow::Has(gic.to_string())
+        }
+        EmuDeviceType::InterruptController => OwnRow::Controller { here: false },
+        EmuDeviceType::GPPTDistributor => controller(Some(distributor)),
+        EmuDeviceType::GPPTRedistributor => controller(redistributors),
+        EmuDeviceType::GPPTITS => controller(its),
         _ => return None,
-    };
-    Some(answer)
-}
-
-/// The guest has it at another address.
-fn elsewhere(
-    row: &EmulatedDeviceConfig,
-    gic: &InterruptController,
-    part: &str,
-    at: &GuestPhysAddrRange,
-) -> Answer {
-    Answer::Note(format!(
-        "the interrupt controller of this board is {gic}, its {part} at {at}; {} is left empty",
-        row.base_gpa
-    ))
-}
-
-/// The guest has the host kernel's instead of a part of the host's own.
-fn instead(
-    row: &EmulatedDeviceConfig,
-    gic: &InterruptController,
-    part: &str,
-    at: Option<&GuestPhysAddrRange>,
-) -> Answer {
-    match at {
-        Some(at) if row.base_gpa == at.first() => Answer::Note(format!(
-            "nothing of the host's interrupt controller is passed through; the guest has {gic}"
-        )),
-        Some(at) => elsewhere(row, gic, part, at),
-        None => Answer::Note(format!("the guest has {gic}, without {part}")),
-    }
+    })
 }

@@ -1,13 +1,13 @@
 use super::*;
 use crate::{
     addr::{AccessWidth, GuestPhysAddr},
-    devices::{Effect, EmuDeviceType},
+    devices::Effect,
     hal::{Arch, Platform},
     machine::{
         Plan,
         testing::{
             MIB, assert_calls_are_answered, assert_controller_comes_first, assert_devices_are_told,
-            build, cells, node, planned_and_there, reg, region, row, tree,
+            build, cells, node, planned_and_there, reg, region, tree,
         },
     },
     vm::AxVMConfig,
@@ -96,34 +96,6 @@ fn overlaps_with_memory_are_refused_naming_both() {
         let error = plan(|config| config.memory = MemoryConfig::Regions(regions)).unwrap_err();
         let Error::Overlap(overlap) = &error else { panic!("{error}") };
         assert_eq!((&*overlap.new, &*overlap.old), (name, "guest memory"));
-    }
-}
-
-#[test]
-fn rows_are_matched_with_what_the_board_has() {
-    let check = |gic, row| {
-        let asked = DevicesConfig { emulated: vec![row], ..DevicesConfig::default() };
-        let mut notes = Vec::new();
-        Virt(&host(gic)).hardware(1, &asked, &mut notes).map(|_| notes.len())
-    };
-    let v3 = |row| check(GicVersion::V3, row);
-    assert_eq!(v3(row(EmuDeviceType::Console, UART, 33)).unwrap(), 0);
-    assert_eq!(v3(row(EmuDeviceType::Console, UART, 1)).unwrap(), 1);
-    assert_eq!(v3(row(EmuDeviceType::InterruptController, GIC_DISTRIBUTOR, 0)).unwrap(), 0);
-    assert_eq!(v3(row(EmuDeviceType::InterruptController, 0x2f00_0000, 0)).unwrap(), 1);
-    assert_eq!(v3(row(EmuDeviceType::GPPTRedistributor, GIC_REDISTRIBUTORS, 0)).unwrap(), 1);
-    assert_eq!(check(GicVersion::V2, row(EmuDeviceType::GPPTITS, GIC_ITS, 0)).unwrap(), 1);
-    for kind in EmuDeviceType::ALL {
-        let honest = match kind {
-            EmuDeviceType::Dummy
-            | EmuDeviceType::InterruptController
-            | EmuDeviceType::GPPTDistributor
-            | EmuDeviceType::GPPTRedistributor
-            | EmuDeviceType::GPPTITS => v3(row(kind, 0xfe00_0000, 0)).unwrap() == 1,
-            EmuDeviceType::IVCChannel => v3(row(kind, 0xfe00_0000, 0)).unwrap() == 0,
-            _ => matches!(v3(row(kind, 0xfe00_0000, 0)), Err(Error::Device { .. })),
-        };
-        assert!(honest, "{kind}");
     }
 }
 

@@ -84,30 +84,6 @@ fn overlaps_with_memory_are_refused_naming_both() {
 }
 
 #[test]
-fn rows_are_matched_with_what_the_board_has() {
-    let check = |aia, row| {
-        let asked = DevicesConfig { emulated: vec![row], ..DevicesConfig::default() };
-        let mut notes = Vec::new();
-        Virt(&host(aia)).hardware(1, &asked, &mut notes).map(|_| notes.len())
-    };
-    assert_eq!(check(false, row(EmuDeviceType::Console, UART, 10)).unwrap(), 0);
-    assert_eq!(check(false, row(EmuDeviceType::InterruptController, PLIC, 0)).unwrap(), 0);
-    assert_eq!(check(true, row(EmuDeviceType::InterruptController, PLIC, 0)).unwrap(), 1);
-    assert_eq!(check(true, row(EmuDeviceType::InterruptController, APLIC, 0)).unwrap(), 0);
-    for kind in EmuDeviceType::ALL {
-        let at = row(kind, 0xfe00_0000, 0);
-        let honest = match kind {
-            EmuDeviceType::Dummy
-            | EmuDeviceType::InterruptController
-            | EmuDeviceType::PPPTGlobal => check(false, at).unwrap() == 1,
-            EmuDeviceType::IVCChannel => check(false, at).unwrap() == 0,
-            _ => matches!(check(false, at), Err(Error::Device { .. })),
-        };
-        assert!(honest, "{kind}");
-    }
-}
-
-#[test]
 fn every_device_is_on_the_bus_and_told_of_as_it_is() {
     for aia in [false, true] {
         let plan = plan(aia, |_| {}).unwrap();

@@ -121,30 +121,6 @@ fn overlaps_are_refused_naming_both() {
 }
 
 #[test]
-fn rows_are_matched_with_what_the_board_has() {
-    let check = |row| {
-        let asked = DevicesConfig { emulated: vec![row], ..DevicesConfig::default() };
-        let mut notes = Vec::new();
-        devices(&asked, &mut notes).map(|_| notes.len())
-    };
-    assert_eq!(check(row(EmuDeviceType::Console, 0x3f8, 4)).unwrap(), 0);
-    assert_eq!(check(row(EmuDeviceType::Console, 0x3f8, 33)).unwrap(), 1);
-    assert_eq!(check(row(EmuDeviceType::X86IoApic, IOAPIC, 0)).unwrap(), 0);
-    assert_eq!(check(row(EmuDeviceType::X86Pit, 0x40, 0)).unwrap(), 0);
-    assert_eq!(check(row(EmuDeviceType::InterruptController, 0x800_0000, 0)).unwrap(), 1);
-    for kind in EmuDeviceType::ALL {
-        let at = row(kind, 0x900_0000, 0);
-        let honest = match kind {
-            EmuDeviceType::Dummy | EmuDeviceType::InterruptController => check(at).unwrap() == 1,
-            EmuDeviceType::X86Pit => check(at).unwrap() == 0,
-            EmuDeviceType::IVCChannel => check(at).unwrap() == 0,
-            _ => matches!(check(at), Err(Error::Device { .. })),
-        };
-        assert!(honest, "{kind}");
-    }
-}
-
-#[test]
 fn apic_ids_are_the_vcpus_numbers_and_other_wishes_are_noted() {
     let (mut config, _file) = config(MemoryConfig::Size(MIB));
     config.cpus.phys_cpu_ids = vec![0, 1];
