@@ -19,6 +19,7 @@ pub mod goldfish_rtc;
 mod hypercall;
 pub mod i8042;
 mod irq;
+mod ivc_window;
 pub mod pl011;
 pub mod pl031;
 pub mod pl061;
@@ -41,6 +42,7 @@ pub use bus::{AxVmDevices, BusError, UnownedCounts};
 pub use emu_type::EmuDeviceType;
 pub use hypercall::{HyperCallCode, HypercallOps, HypervisorCalls};
 pub use irq::IrqLine;
+pub use ivc_window::IvcWindow;
 
 use crate::addr::{
     AccessWidth, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, PortRange, SysRegAddrRange,

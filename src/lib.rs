@@ -13,6 +13,7 @@
 //! | [`vcpu`] | [`vcpu::AxVCpu`] and its states; the architecture's vCPU by alias |
 //! | [`kvm`] | KVM as the hardware |
 //! | [`scripted`] | a script as the hardware |
+//! | [`ivc`] | channels between the VMs of a process |
 //! | [`devices`] | emulated devices and the buses they stand on |
 //! | [`addrspace`] | guest memory |
 //! | [`hal`] | all that a VM asks of what lies beneath it: traits, exit reasons |
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod config;
 pub mod devices;
 pub mod hal;
+pub mod ivc;
 pub mod kvm;
 pub mod machine;
 pub mod ratelimit;
