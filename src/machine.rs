@@ -6,6 +6,7 @@
 
 mod aarch64;
 mod board;
+mod channels;
 mod describe;
 mod device_tree;
 mod error;
@@ -35,6 +36,7 @@ use crate::{
         pl061::Pl061,
     },
     hal::{AxVMHal, MemorySlots},
+    ivc::IvcHub,
     vm::{AxVM, AxVMParts, AxVMRef},
 };
 
@@ -87,8 +89,14 @@ pub struct Machine<H: AxVMHal> {
 
 impl<H: AxVMHal> Machine<H> {
     /// Builds what `plan` says on the hardware `hal`, which must be fresh: memory with everything
-    /// loaded, devices on their buses, vCPUs set up. The guest prints to `console`.
-    pub fn build(plan: &Plan, hal: Arc<H>, console: Arc<dyn ConsoleOut>) -> Result<Self, Error> {
+    /// loaded, devices on their buses, vCPUs set up. The guest prints to `console` and has channels
+    /// with those of the same hub.
+    pub fn build(
+        plan: &Plan,
+        hal: Arc<H>,
+        console: Arc<dyn ConsoleOut>,
+        channels: &Arc<IvcHub>,
+    ) -> Result<Self, Error> {
         hal.use_interrupt_controller(&plan.interrupt_controller)?;
         if plan.device(Model::Doorbell).is_some() {
             // Where the host hands none out, the doorbell is the way.
@@ -103,7 +111,7 @@ impl<H: AxVMHal> Machine<H> {
             address_space.write(table.gpa, &table.with_seeds().map_err(Error::Entropy)?)?;
         }
         let start = plan.boot.load(&address_space, &plan.firmware)?;
-        let (devices, handles) = make::make_devices(plan, &hal, console)?;
+        let (devices, handles) = make::make_devices(plan, &hal, console, channels)?;
         for ports in &plan.late_writes {
             // On a host that cannot, each write is an exit of its own.
             let _ = hal.coalesce_port_writes(*ports)?;

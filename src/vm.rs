@@ -56,6 +56,12 @@ pub enum Error {
     Affinity { vcpu_id: VCpuId, mask: usize, allowed: usize },
     #[error("Failed to start the thread of vCPU {vcpu_id}: {source}")]
     Spawn { vcpu_id: VCpuId, source: std::io::Error },
+    #[error(
+        "VM[{vm}] has no window for inter-VM channels: give it a row of type 0x0A in emu_devices"
+    )]
+    NoIvcWindow { vm: VMId },
+    #[error("VM[{vm}] has no room for a channel of {size:#x} bytes left in its window {window}")]
+    NoIvcRoom { vm: VMId, size: u64, window: GuestPhysAddrRange },
     #[error(transparent)]
     Overlap(#[from] BusError),
     #[error(transparent)]
@@ -271,6 +277,29 @@ impl<H: AxVMHal> AxVM<H> {
         data: &T,
     ) -> Result<(), Error> {
         Ok(self.address_space.write_obj(gpa, data)?)
+    }
+
+    /// Addresses for an inter-VM channel of `expected_size` bytes, and the size it will have: whole
+    /// pages. Memory comes there by [`Self::map_region`].
+    ///
+    /// # Errors
+    /// The guest has no window for channels, or there is no room left in it.
+    pub fn alloc_ivc_channel(&self, expected_size: u64) -> Result<(GuestPhysAddr, u64), Error> {
+        let (vm, size) = (self.id, expected_size);
+        let window = self.devices.ivc_window().ok_or(Error::NoIvcWindow { vm })?;
+        window.alloc(size).ok_or(Error::NoIvcRoom { vm, size, window: window.range() })
+    }
+
+    /// Gives back what [`Self::alloc_ivc_channel`] gave.
+    ///
+    /// # Errors
+    /// It is not in use.
+    pub fn release_ivc_channel(&self, gpa: GuestPhysAddr, size: u64) -> Result<(), Error> {
+        let window = self.devices.ivc_window().ok_or(Error::NoIvcWindow { vm: self.id })?;
+        match window.release(gpa, size) {
+            true => Ok(()),
+            false => Err(addrspace::Error::NoSuchArea { gpa, size }.into()),
+        }
     }
 
     fn change(&self, operation: &'static str, from: VMStatus, to: VMStatus) -> Result<(), Error> {

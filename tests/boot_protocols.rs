@@ -74,7 +74,7 @@ fn check(config: &AxVMConfig, protocol: Protocol, expect: &[&str]) -> String {
 fn run(plan: &Plan) -> String {
     let hal = KvmHal::new().unwrap_or_else(|error| panic!("these tests need /dev/kvm: {error}"));
     let screen = Arc::new(Screen::default());
-    let machine = Machine::build(plan, hal, screen.clone()).unwrap();
+    let machine = Machine::build(plan, hal, screen.clone(), &Arc::default()).unwrap();
     machine.vm.boot().unwrap();
     let (stopped, wait) = mpsc::channel();
     let on_stopped = move || stopped.send(()).unwrap_or_default(); // nobody listens after a minute

@@ -97,7 +97,7 @@ fn run_guest(args: &RunArgs, started: Instant, tally: &mut Tally) -> Result<Stop
     for note in plan.all_notes() {
         log::info!("note: {note}");
     }
-    let machine = Machine::build(&plan, hal, out.clone())?;
+    let machine = Machine::build(&plan, hal, out.clone(), &Arc::default())?;
     let signals =
         signals::block().map_err(|errno| Failure::call("receive signals (signalfd)", errno))?;
     let settings = session::Settings {
@@ -116,7 +116,7 @@ fn run_guest(args: &RunArgs, started: Instant, tally: &mut Tally) -> Result<Stop
 
 /// A fresh machine on fresh hardware.
 fn rebuild(plan: &Plan, out: &Arc<Sink>) -> Result<Machine<KvmHal>, Failure> {
-    Ok(Machine::build(plan, KvmHal::new()?, out.clone())?)
+    Ok(Machine::build(plan, KvmHal::new()?, out.clone(), &Arc::default())?)
 }
 
 /// Waits for stdout to take what the guest has printed: for as long as it takes some and no signal

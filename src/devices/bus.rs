@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{
     Access, BaseDeviceOps, BaseMmioDeviceOps, BasePortDeviceOps, BaseSysRegDeviceOps, Effect,
-    HypercallOps,
+    HypercallOps, IvcWindow,
 };
 use crate::addr::{
     AccessWidth, DeviceAddr, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, Port, PortRange,
@@ -157,6 +157,7 @@ pub struct AxVmDevices {
     port: Bus<PortRange, dyn BasePortDeviceOps>,
     sys_reg: Bus<SysRegAddrRange, dyn BaseSysRegDeviceOps>,
     hypercalls: Vec<Arc<dyn HypercallOps>>,
+    ivc_window: Option<Arc<IvcWindow>>,
 }
 
 impl AxVmDevices {
@@ -167,6 +168,7 @@ impl AxVmDevices {
             port: Bus::new(Level::Debug),
             sys_reg: Bus::new(Level::Warn),
             hypercalls: Vec::new(),
+            ivc_window: None,
         }
     }
 
@@ -188,6 +190,16 @@ impl AxVmDevices {
     /// Adds what answers hypercalls; the first that knows a call answers it.
     pub fn add_hypercalls(&mut self, service: Arc<dyn HypercallOps>) {
         self.hypercalls.push(service);
+    }
+
+    /// Says where the guest's inter-VM channels come to be.
+    pub fn set_ivc_window(&mut self, window: Arc<IvcWindow>) {
+        self.ivc_window = Some(window);
+    }
+
+    /// Where the guest's inter-VM channels come to be, if it may have any.
+    pub fn ivc_window(&self) -> Option<&Arc<IvcWindow>> {
+        self.ivc_window.as_ref()
     }
 
     pub fn iter_mmio_dev(&self) -> impl Iterator<Item = &Arc<dyn BaseMmioDeviceOps>> {

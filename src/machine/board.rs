@@ -1,5 +1,7 @@
 //! What the boards of the architectures have in common: the questions that a plan asks of one.
 
+use std::ops::Range;
+
 use super::{
     Error, aarch64,
     fdt::Tree,
@@ -10,7 +12,7 @@ use super::{
 use crate::{
     addr::{GuestPhysAddrRange, PortRange},
     boot::Placed,
-    devices::doorbell,
+    devices::{doorbell, plic},
     hal::{InterruptController, Platform},
     vm::config::{CpuConfig, DevicesConfig, EmulatedDeviceConfig, MemoryConfig},
 };
@@ -73,6 +75,19 @@ pub struct Hardware {
 }
 
 impl Hardware {
+    /// The interrupt lines that devices may drive, as `irq_id` counts them.
+    pub fn lines(&self) -> Range<u32> {
+        match self.interrupt_controller {
+            // Of an IOAPIC.
+            InterruptController::Pc => 1..24,
+            // The first 32 INTIDs are each vCPU's own; a GICv2 has 256 unless told otherwise.
+            InterruptController::GicV2 { .. } => 32..256,
+            InterruptController::GicV3 { lines, .. } => 32..lines,
+            InterruptController::Aia { sources, .. } => 1..sources + 1,
+            InterruptController::Board => 1..plic::SOURCES + 1,
+        }
+    }
+
     /// The device of this model, if the board has one: the first of several.
     pub fn device(&self, model: Model) -> Option<&DevicePlan> {
         self.devices.iter().find(|device| device.model == model)

@@ -6,14 +6,14 @@ use std::{
 };
 
 use super::{
-    Button, Error, Handles, POWER_BUTTON_LINE,
+    Button, Error, Handles, POWER_BUTTON_LINE, channels,
     plan::{DevicePlan, Model, Plan, RamArea, Window},
 };
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddrRange, PortRange},
     devices::{
         AxVmDevices, BaseMmioDeviceOps, BasePortDeviceOps, BaseSysRegDeviceOps, HypervisorCalls,
-        IrqLine,
+        IrqLine, IvcWindow,
         acpi_power::{Pm1Control, SleepRegisters},
         clock::{AlarmClock, host_clock},
         cmos::{Cmos, MemorySizes},
@@ -36,6 +36,7 @@ use crate::{
         sifive_test::SifiveTest,
     },
     hal::{Arch, AxVMHal, ExternalIrq, IrqSink},
+    ivc::{IvcEndpoint, IvcHub},
 };
 
 /// Makes all devices of the plan but those that the host kernel emulates.
@@ -43,6 +44,7 @@ pub fn make_devices<H: AxVMHal>(
     plan: &Plan,
     hal: &Arc<H>,
     console: Arc<dyn ConsoleOut>,
+    hub: &Arc<IvcHub>,
 ) -> Result<(AxVmDevices, Handles), Error> {
     let plic =
         plan.device(Model::Plic).map(|device| plic(plan, device, hal.clone())).transpose()?;
@@ -53,7 +55,7 @@ pub fn make_devices<H: AxVMHal>(
     let mut maker =
         Maker { plan, plic, lines, console, serial: None, button: None, alarms: Vec::new() };
     let mut devices = AxVmDevices::new();
-    for device in plan.devices.iter().filter(|device| device.model != Model::HostKernel) {
+    for device in plan.devices.iter().filter(|device| device.model.is_device()) {
         match device.window {
             Window::Port(ports) => devices.add_port_dev(maker.at_ports(device, ports)?)?,
             Window::Mmio(range) => devices.add_mmio_dev(maker.in_memory(device, range)?)?,
@@ -62,6 +64,14 @@ pub fn make_devices<H: AxVMHal>(
     }
     if plan.device(Model::Doorbell).is_some() {
         devices.add_hypercalls(Arc::new(HypervisorCalls));
+    }
+    for device in plan.devices.iter().filter(|device| device.model.is_channels()) {
+        let range = device.window.mmio().ok_or_else(|| misplaced(device))?;
+        let window = Arc::new(IvcWindow::new(range).ok_or_else(|| misplaced(device))?);
+        let (line, rights) = (maker.line(device), channels::rights(device.model));
+        let endpoint = IvcEndpoint::new(hub.clone(), plan.id, window.clone(), line, rights);
+        devices.set_ivc_window(window);
+        devices.add_hypercalls(Arc::new(endpoint));
     }
     let mut serial = maker.serial.ok_or(Error::NoDevice { model: Model::Uart16550 })?;
     if plan.arch == Arch::Riscv64 {

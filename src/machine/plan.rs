@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use super::{
     Error,
     board::{self, Told},
+    channels,
     device_tree::Source,
     requests::{self, Offer, RequestOutcome},
 };
@@ -100,8 +101,24 @@ pub enum Model {
     Plic,
     Seed,
     Doorbell,
+    /// Where inter-VM channels come to be: memory, and no device.
+    IvcChannels,
+    /// Of which the guest may only read.
+    IvcChannelsToRead,
     /// Emulated by the host kernel, or reserved for it.
     HostKernel,
+}
+
+impl Model {
+    /// Whether a device of ours answers there.
+    pub fn is_device(self) -> bool {
+        self != Self::HostKernel && !self.is_channels()
+    }
+
+    /// Whether it is room for inter-VM channels.
+    pub fn is_channels(self) -> bool {
+        matches!(self, Self::IvcChannels | Self::IvcChannelsToRead)
+    }
 }
 
 impl fmt::Display for Model {
@@ -126,6 +143,8 @@ impl fmt::Display for Model {
             Self::Plic => "interrupt controller (PLIC)",
             Self::Seed => "gives entropy (seed CSR)",
             Self::Doorbell => "takes hypercalls",
+            Self::IvcChannels => "room for inter-VM channels",
+            Self::IvcChannelsToRead => "room for inter-VM channels to read",
             Self::HostKernel => "in the host kernel",
         })
     }
@@ -252,6 +271,7 @@ impl Plan {
         let ranges = ram.iter().map(RamArea::range).collect::<Result<Vec<_>, _>>()?;
         let mut hardware = board.hardware(config.cpus.num, &config.devices, &mut notes)?;
         requests::place_console(&mut hardware, &config.devices, &ranges, board.address_bits());
+        channels::place(&mut hardware, &config.devices);
         check_overlaps(&ranges, &hardware.devices)?;
         let arch = platform.arch();
         let offer = Offer { arch, board: &*board, hardware: &hardware, ram: &ranges };

@@ -63,7 +63,7 @@ pub fn row(emu_type: EmuDeviceType, base_gpa: u64, irq_id: u32) -> EmulatedDevic
     EmulatedDeviceConfig {
         name,
         base_gpa,
-        length: 8,
+        length: 0x1000,
         irq_id,
         emu_type,
         cfg_list: vec![],
@@ -82,13 +82,13 @@ pub fn build_on(
     hal: Arc<ScriptedHal>,
 ) -> (Machine<ScriptedHal>, Arc<RecordingConsole>, Arc<ScriptedHal>) {
     let console = Arc::<RecordingConsole>::default();
-    (Machine::build(plan, hal.clone(), console.clone()).unwrap(), console, hal)
+    (Machine::build(plan, hal.clone(), console.clone(), &Arc::default()).unwrap(), console, hal)
 }
 
 /// What a device's window is called, and where it is: as planned, and as on the buses.
 pub fn planned_and_there(plan: &Plan) -> (Vec<String>, Vec<String>) {
     let machine = build(plan, vec![]).0;
-    let ours = plan.devices.iter().filter(|device| device.model != Model::HostKernel);
+    let ours = plan.devices.iter().filter(|device| device.model.is_device());
     let mut planned: Vec<_> = ours.map(|device| device.window.to_string()).collect();
     let devices = machine.vm.get_devices();
     let ports = devices.iter_port_dev().map(|it| Window::Port(it.address_range()));

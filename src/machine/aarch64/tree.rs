@@ -11,7 +11,7 @@ use crate::{
     machine::{
         POWER_BUTTON_LINE,
         board::Told,
-        describe,
+        channels, describe,
         fdt::{Node, Tree},
         plan::{DevicePlan, Model, Window},
     },
@@ -30,6 +30,7 @@ const CLOCK_HZ: u32 = 24_000_000;
 const SHARED: u32 = 0;
 const PRIVATE: u32 = 1;
 const LEVEL_HIGH: u32 = 4;
+const EDGE_RISING: u32 = 1;
 /// INTIDs 16 to 31 are private to each vCPU.
 const PPI: u32 = 16;
 
@@ -148,7 +149,10 @@ fn device(device: &DevicePlan) -> Option<Node> {
     let Window::Mmio(range) = device.window else { return None };
     let node = Node::new(node_name(device)?).reg(&[range]);
     let node = match device.irq {
-        Some(intid) => node.cells("interrupts", &[SHARED, intid - SPI, LEVEL_HIGH]),
+        Some(intid) => {
+            let trigger = if device.model.is_channels() { EDGE_RISING } else { LEVEL_HIGH };
+            node.cells("interrupts", &[SHARED, intid - SPI, trigger])
+        }
         None => node,
     };
     let primecell = |node: Node, name| node.texts("compatible", &[name, "arm,primecell"]);
@@ -167,6 +171,9 @@ fn device(device: &DevicePlan) -> Option<Node> {
             .cell("phandle", GPIO),
         Model::Pvpanic => node.text("compatible", "qemu,pvpanic-mmio"),
         Model::Doorbell => node.text("compatible", doorbell::COMPATIBLE),
+        Model::IvcChannels | Model::IvcChannelsToRead => {
+            node.text("compatible", channels::COMPATIBLE)
+        }
         _ => return None,
     })
 }

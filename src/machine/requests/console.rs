@@ -3,8 +3,7 @@
 
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange},
-    devices::{EmuDeviceType, plic},
-    hal::InterruptController,
+    devices::EmuDeviceType,
     machine::{
         board::Hardware,
         plan::{DevicePlan, Window},
@@ -75,14 +74,6 @@ pub fn is_serial(name: &str) -> bool {
 
 /// Whether the interrupt controller has such a line for devices, and no other device drives it.
 fn is_free(hardware: &Hardware, irq: u32) -> bool {
-    let lines = match hardware.interrupt_controller {
-        // The first 32 INTIDs are each vCPU's own; a GICv2 has 256 unless told otherwise.
-        InterruptController::GicV2 { .. } => 32..256,
-        InterruptController::GicV3 { lines, .. } => 32..lines,
-        InterruptController::Aia { sources, .. } => 1..sources + 1,
-        InterruptController::Board => 1..plic::SOURCES + 1,
-        InterruptController::Pc => 0..0,
-    };
     let drives_it = |device: &DevicePlan| device.irq == Some(irq);
-    lines.contains(&irq) && !hardware.devices.iter().any(drives_it)
+    hardware.lines().contains(&irq) && !hardware.devices.iter().any(drives_it)
 }

@@ -4,7 +4,7 @@ use super::{Answer, Offer, passthrough::told};
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange},
     devices::EmuDeviceType,
-    machine::{board::OwnRow, plan::Window},
+    machine::{board::OwnRow, channels, plan::Window},
     vm::config::EmulatedDeviceConfig,
 };
 
@@ -20,10 +20,10 @@ impl Offer<'_> {
         match row.emu_type {
             EmuDeviceType::Console => self.console(row),
             EmuDeviceType::Dummy => Answer::left_out("a meta device; nothing is emulated for it"),
-            // The channels are made by the guests; what the board has for that is the doorbell.
-            EmuDeviceType::IVCChannel => {
-                Answer::as_asked("the guest makes channels by hypercalls, which the doorbell takes")
-            }
+            EmuDeviceType::IVCChannel => match channels::problem(row, self.hardware) {
+                Some(problem) => Answer::refuse(problem),
+                None => Answer::as_asked("room for channels, which the guest makes by hypercalls"),
+            },
             EmuDeviceType::InterruptController
             | EmuDeviceType::GPPTRedistributor
             | EmuDeviceType::GPPTDistributor

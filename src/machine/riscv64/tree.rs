@@ -12,7 +12,7 @@ use crate::{
     hal::{InterruptController, Riscv64Platform},
     machine::{
         board::Told,
-        describe,
+        channels, describe,
         fdt::{Node, Tree},
         plan::{DevicePlan, Model},
     },
@@ -29,6 +29,7 @@ const FIRST_HART: u32 = 0x10;
 const SUPERVISOR_EXTERNAL: u32 = 9;
 /// An APLIC is also told how a source is triggered (`riscv,aplic.yaml`).
 const LEVEL_HIGH: u32 = 4;
+const EDGE_RISING: u32 = 1;
 
 /// The clock that a 16550's baud rates are derived from.
 const UART_HZ: u32 = 3_686_400;
@@ -145,7 +146,11 @@ fn device(device: &DevicePlan, controller: &InterruptController, told: &Told<'_>
         Some(irq) => {
             let node = node.cell("interrupt-parent", CONTROLLER);
             match controller {
-                InterruptController::Aia { .. } => node.cells("interrupts", &[irq, LEVEL_HIGH]),
+                InterruptController::Aia { .. } => {
+                    let edge = device.model.is_channels();
+                    let trigger = if edge { EDGE_RISING } else { LEVEL_HIGH };
+                    node.cells("interrupts", &[irq, trigger])
+                }
                 _ => node.cell("interrupts", irq),
             }
         }
@@ -159,6 +164,9 @@ fn device(device: &DevicePlan, controller: &InterruptController, told: &Told<'_>
             .cell("phandle", TEST),
         Model::Pvpanic => node.text("compatible", "qemu,pvpanic-mmio"),
         Model::Doorbell => node.text("compatible", doorbell::COMPATIBLE),
+        Model::IvcChannels | Model::IvcChannelsToRead => {
+            node.text("compatible", channels::COMPATIBLE)
+        }
         Model::Plic => node
             .texts("compatible", &["sifive,plic-1.0.0", "riscv,plic0"])
             .flag("interrupt-controller")

@@ -3,7 +3,10 @@
 
 use acpi_tables::{
     Aml,
-    aml::{Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, ResourceTemplate, Scope},
+    aml::{
+        AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Interrupt, Memory32Fixed, Name,
+        Package, ResourceTemplate, Scope,
+    },
     sdt::Sdt,
 };
 
@@ -11,7 +14,10 @@ use super::{DESCRIBE_KEYBOARD, DESCRIBE_RTC, OEM_ID, OEM_REVISION, OEM_TABLE_ID}
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddrRange, PortRange},
     devices::{acpi_power::SLP_TYP_S5, doorbell},
-    machine::plan::{DevicePlan, Model, Window},
+    machine::{
+        channels,
+        plan::{DevicePlan, Model, Window},
+    },
 };
 
 /// A device's identification.
@@ -21,12 +27,13 @@ enum Hid {
 }
 
 /// What a kernel is told of: path, identification, and which models' windows belong to it.
-const DESCRIBED: [(&str, Hid, &[Model]); 5] = [
+const DESCRIBED: [(&str, Hid, &[Model]); 6] = [
     ("COM1", Hid::Eisa("PNP0501"), &[Model::Uart16550]),
     ("KBD_", Hid::Eisa("PNP0303"), &[Model::I8042Data, Model::I8042Command]),
     ("RTC_", Hid::Eisa("PNP0B00"), &[Model::Cmos]),
     ("PEVT", Hid::Text("QEMU0001"), &[Model::Pvpanic]),
     ("HYPC", Hid::Text(doorbell::HID), &[Model::Doorbell]),
+    ("IVCW", Hid::Text(channels::HID), &[Model::IvcChannels, Model::IvcChannelsToRead]),
 ];
 
 /// `_STA`: present, enabled, shown, working.
@@ -90,15 +97,21 @@ impl Aml for Described<'_> {
 fn window(window: Window) -> Option<Box<dyn Aml>> {
     match window {
         Window::Port(ports) => Some(Box::new(io(ports))),
-        Window::Mmio(range) => Some(Box::new(memory(range)?)),
+        Window::Mmio(range) => Some(memory(range)),
         Window::SysReg(_) => None,
     }
 }
 
-/// A window of this board is below 4 GiB.
-fn memory(range: GuestPhysAddrRange) -> Option<Memory32Fixed> {
-    let (first, len) = (range.first().0.try_into().ok()?, range.len().try_into().ok()?);
-    Some(Memory32Fixed::new(true, first, len))
+/// Windows of the board's own are below 4 GiB; others are where the user wants them.
+fn memory(range: GuestPhysAddrRange) -> Box<dyn Aml> {
+    let (first, last) = (range.first().0, range.last().0);
+    match (u32::try_from(first), u32::try_from(range.len())) {
+        (Ok(first), Ok(len)) => Box::new(Memory32Fixed::new(true, first, len)),
+        _ => {
+            let cacheable = AddressSpaceCacheable::Cacheable;
+            Box::new(AddressSpace::new_memory(cacheable, true, first, last, None))
+        }
+    }
 }
 
 fn io(ports: PortRange) -> IO {
