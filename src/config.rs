@@ -1,7 +1,8 @@
 //! `guest.toml`: what is written there, what is wrong with it, and the [`AxVMConfig`] it means.
 //!
 //! A text becomes a tree whose every key and value knows its place (`node`); keys set from the
-//! command line are put into it (`sets`); the tree is read by the list of keys ([`keys`], written
+//! command line are put into it (`sets`); a file that is in another language of AxVisor's is told
+//! as such (`generation`); the tree is read by the list of keys ([`keys`], written
 //! with the means of `schema`), which finds unknown keys and values of the wrong kind; and what
 //! keys say together is checked while defaults are filled in (`resolve`). Problems are collected
 //! on the way (`report`), so that a person hears of all of them at once.
@@ -15,6 +16,7 @@
 
 mod error;
 mod foreign;
+mod generation;
 pub mod keys;
 mod nearest;
 mod node;
@@ -72,7 +74,9 @@ impl AxVMCrateConfig {
         let text = read::without_mark(text.to_owned());
         let source = report.add_source(Source::new(origin, text.clone(), PathBuf::new()));
         let tree = node::parse_document(source, &text, &mut report);
-        match tree.and_then(|tree| Self::from_tree(tree, &mut report)) {
+        let ours = tree
+            .and_then(|mut tree| generation::tell_apart(&mut tree, &mut report).then_some(tree));
+        match ours.and_then(|tree| Self::from_tree(tree, &mut report)) {
             Some(config) if !report.has_problems() => Ok(config),
             _ => Err(report.into_error()),
         }
@@ -148,7 +152,10 @@ fn resolve_text(source: Source, sets: &[String]) -> Result<AxVMConfig, Error> {
 }
 
 /// Reads the tree, whose VM is called after the file `named_after` if it has no name of its own.
-fn finish(tree: Table, named_after: &str, mut report: Report) -> Result<AxVMConfig, Error> {
+fn finish(mut tree: Table, named_after: &str, mut report: Report) -> Result<AxVMConfig, Error> {
+    if !generation::tell_apart(&mut tree, &mut report) {
+        return Err(report.into_error());
+    }
     let config = AxVMCrateConfig::from_tree(tree, &mut report).unwrap_or_default();
     let name = Path::new(named_after).file_stem().map(|stem| stem.to_string_lossy());
     let name = name.filter(|name| !name.contains(char::is_control));

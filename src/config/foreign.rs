@@ -12,23 +12,15 @@ const TABLES: [(&str, &[Key]); 3] = [
     ("devices", VMDevicesConfig::KEYS),
 ];
 
-/// What to do about a key of another configuration language: AxVisor's later ones (`axvmconfig`
-/// 0.5 and 0.8), and the words that other VMMs use.
-const ADVICE: [(&str, &str, &str); 27] = [
-    ("base", "guest_type", "a key of axvmconfig 0.8: leave it out, guests are always virtualized"),
-    ("devices", "virtual", "axvmconfig 0.8: here, devices are rows of emu_devices"),
-    ("devices", "passthrough", "axvmconfig 0.8: leave it out, KVM passes no host devices through"),
-    ("devices", "disabled", "axvmconfig 0.8: leave it out, nothing is passed through anyway"),
-    ("devices", "address_space_policy", "leave it out: addresses are always virtualized"),
-    ("devices", "passthrough_ports", "leave it out: KVM passes no host ports through"),
-    ("kernel", "enable_bios", "leave it out: name the firmware in bios_path"),
-    ("kernel", "boot_protocol", "leave it out: the kernel's format is recognised"),
-    ("kernel", "uefi_firmware_path", "leave it out: there is no UEFI firmware here"),
+/// What to do about a key of another configuration language: the words that other VMMs use, and
+/// those that AxVisor once had. (Whole languages of AxVisor's are told apart in `generation`.)
+const ADVICE: [(&str, &str, &str); 19] = [
     ("base", "cpus", "did you mean \"cpu_num\"?"),
     ("base", "vcpus", "did you mean \"cpu_num\"?"),
     ("base", "smp", "did you mean \"cpu_num\"?"),
     ("base", "mem", "did you mean \"memory\"?"),
     ("base", "ram", "did you mean \"memory\"?"),
+    ("base", "cpu_set", "did you mean \"phys_cpu_sets\"?"),
     ("base", "affinity", "did you mean \"phys_cpu_sets\"?"),
     ("kernel", "path", "did you mean \"kernel_path\"?"),
     ("kernel", "image", "did you mean \"kernel_path\"?"),
@@ -55,6 +47,19 @@ pub(super) fn other_table(table: &str, name: &str) -> Option<String> {
     let has_it = |keys: &[Key]| keys.iter().any(|key| key.name == name);
     let (other, _) = TABLES.iter().find(|(other, keys)| *other != table && has_it(keys))?;
     Some(format!("did you mean {name:?} in [{other}]?"))
+}
+
+/// The tables that a file has.
+pub(super) fn tables() -> [&'static str; 3] {
+    TABLES.map(|(table, _)| table)
+}
+
+/// The table that a key is of, and the key.
+pub(super) fn home(name: &str) -> Option<(&'static str, &'static str)> {
+    TABLES.iter().find_map(|(table, keys)| {
+        let key = keys.iter().find(|key| key.name == name)?;
+        Some((*table, key.name))
+    })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod bad;
+mod generations;
 mod mutated;
 mod overrides;
 mod written;

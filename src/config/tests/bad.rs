@@ -68,8 +68,8 @@ fn values_and_what_they_say_together() {
         ("initrd = \"x\"", "3:1", "did you mean \"ramdisk_path\"?"),
         ("boot_protocol = \"direct\"", "3:1", "format is recognised"),
         ("[base]\nguest_type = \"virtualized\"", "4:1", "axvmconfig 0.8"),
-        ("[[devices.virtual]]\nid = 1", "3:11", "rows of emu_devices"),
-        ("[[devices.passthrough]]\npath = \"/x\"", "3:11", "leave it out"),
+        ("[[devices.virtual]]\nid = 1", "3:11", "axvmconfig 0.8"),
+        ("[[devices.passthrough]]\npath = \"/x\"", "3:11", "write passthrough_devices = [["),
         ("[Base]", "3:2", "unknown table \"Base\""),
         ("qqqqqqqqq = 1", "3:1", "known here: entry_point, kernel_path"),
         // Kinds and ranges.
