@@ -16,6 +16,7 @@ mod memory;
 mod plan;
 mod requests;
 mod riscv64;
+mod run;
 #[cfg(test)]
 mod testing;
 mod x86_64;
@@ -29,13 +30,13 @@ pub use requests::{Outcome, RequestKind, RequestOutcome};
 use crate::{
     addrspace::AddrSpace,
     devices::{
-        HyperCallCode,
+        AxVmDevices, BusError, HyperCallCode, IrqLine,
         clock::AlarmClock,
         console::{ConsoleIn, ConsoleOut},
         i8042::I8042,
         pl061::Pl061,
     },
-    hal::{AxVMHal, MemorySlots},
+    hal::{AxVMHal, IrqSink, MemorySlots},
     ivc::IvcHub,
     vm::{AxVM, AxVMParts, AxVMRef},
 };
@@ -51,6 +52,16 @@ pub struct Handles {
     pub button: Option<Button>,
     /// Clocks with an alarm: whoever waits for events wakes them.
     pub alarms: Vec<Arc<dyn AlarmClock>>,
+    /// The lines of the board's interrupt controller.
+    pub lines: Arc<dyn IrqSink>,
+}
+
+impl Handles {
+    /// A line of the board's interrupt controller, for a device: the GSI on x86_64, the INTID on
+    /// aarch64 (an SPI: 32 and up), the source on riscv64. A [`Plan`] says which ones are taken.
+    pub fn line(&self, irq: u32) -> IrqLine {
+        IrqLine::new(self.lines.clone(), irq)
+    }
 }
 
 /// What a board has for a user to press, so that the guest ends or restarts in good order.
@@ -91,11 +102,30 @@ impl<H: AxVMHal> Machine<H> {
     /// Builds what `plan` says on the hardware `hal`, which must be fresh: memory with everything
     /// loaded, devices on their buses, vCPUs set up. The guest prints to `console` and has channels
     /// with those of the same hub.
+    ///
+    /// # Errors
+    /// What the host lacks or refuses, a file that is not what it was when the plan was made, and
+    /// addresses that two want; [`Error::blame`] says who has to act.
     pub fn build(
         plan: &Plan,
         hal: Arc<H>,
         console: Arc<dyn ConsoleOut>,
         channels: &Arc<IvcHub>,
+    ) -> Result<Self, Error> {
+        Self::build_with(plan, hal, console, channels, |_, _| Ok(()))
+    }
+
+    /// As [`Self::build`], with devices of the caller's own: `add` puts them on the buses after the
+    /// board's, and takes interrupt lines for them from the handles.
+    ///
+    /// # Errors
+    /// As [`Self::build`], and what `add` answers, such as an overlap with a device of the board's.
+    pub fn build_with(
+        plan: &Plan,
+        hal: Arc<H>,
+        console: Arc<dyn ConsoleOut>,
+        channels: &Arc<IvcHub>,
+        add: impl FnOnce(&mut AxVmDevices, &Handles) -> Result<(), BusError>,
     ) -> Result<Self, Error> {
         hal.use_interrupt_controller(&plan.interrupt_controller)?;
         if plan.device(Model::Doorbell).is_some() {
@@ -111,7 +141,8 @@ impl<H: AxVMHal> Machine<H> {
             address_space.write(table.gpa, &table.with_seeds().map_err(Error::Entropy)?)?;
         }
         let start = plan.boot.load(&address_space, &plan.firmware)?;
-        let (devices, handles) = make::make_devices(plan, &hal, console, channels)?;
+        let (mut devices, handles) = make::make_devices(plan, &hal, console, channels)?;
+        add(&mut devices, &handles)?;
         for ports in &plan.late_writes {
             // On a host that cannot, each write is an exit of its own.
             let _ = hal.coalesce_port_writes(*ports)?;

@@ -1,6 +1,9 @@
 //! A guest's console, from the devices' side: where output goes, and how input comes.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    io::{self, Write},
+    sync::{Mutex, PoisonError},
+};
 
 use log::warn;
 use vmm_sys_util::eventfd::EventFd;
@@ -10,6 +13,15 @@ use vmm_sys_util::eventfd::EventFd;
 pub trait ConsoleOut: Send + Sync {
     /// Takes the bytes as they are, in order; whoever cannot keep them drops and counts them.
     fn put(&self, bytes: &[u8]);
+}
+
+/// Straight to the terminal or pipe: a reader that pauses pauses the guest. What cannot be written
+/// is dropped.
+impl ConsoleOut for io::Stdout {
+    fn put(&self, bytes: &[u8]) {
+        let mut out = self.lock();
+        let _ = out.write_all(bytes).and_then(|()| out.flush());
+    }
 }
 
 /// A device that takes input for the guest. It keeps no more than the device's own FIFO; the rest

@@ -52,8 +52,15 @@ pub fn make_devices<H: AxVMHal>(
         Some(plic) => plic.clone(),
         None => hal.clone(),
     };
-    let mut maker =
-        Maker { plan, plic, lines, console, serial: None, button: None, alarms: Vec::new() };
+    let mut maker = Maker {
+        plan,
+        plic,
+        lines: lines.clone(),
+        console,
+        serial: None,
+        button: None,
+        alarms: Vec::new(),
+    };
     let mut devices = AxVmDevices::new();
     for device in plan.devices.iter().filter(|device| device.model.is_device()) {
         match device.window {
@@ -80,7 +87,7 @@ pub fn make_devices<H: AxVMHal>(
         devices.add_hypercalls(console.clone());
         serial = console;
     }
-    Ok((devices, Handles { serial, button: maker.button, alarms: maker.alarms }))
+    Ok((devices, Handles { serial, button: maker.button, alarms: maker.alarms, lines }))
 }
 
 /// The interrupt controller of a board whose host kernel has none.

@@ -1,6 +1,6 @@
 //! Why a VM stopped, and what becomes of it outside.
 
-use std::fmt;
+use std::{fmt, process::ExitCode};
 
 use crate::hal::{AxVCpuExitReason, VCpuDump, VCpuId};
 
@@ -65,6 +65,13 @@ impl StopReason {
             Self::Fault(report) => Some(report.vcpu_id),
             _ => None,
         }
+    }
+}
+
+/// The exit status as `main` returns it.
+impl From<StopReason> for ExitCode {
+    fn from(reason: StopReason) -> Self {
+        Self::from(reason.exit_status())
     }
 }
 
