@@ -110,6 +110,7 @@ pub trait BasePortDeviceOps: BaseDeviceOps<PortRange> {}
 impl<T: BaseDeviceOps<PortRange> + ?Sized> BasePortDeviceOps for T {}
 
 /// A device behind system registers; `offset` counts registers, and the width is always
-/// [`AccessWidth::Qword`].
+/// [`AccessWidth::Qword`]. An access that it refuses is a fault in the guest, as one to a register
+/// that is not there. Which registers a host hands out: [`crate::hal::AxVMHal::trap_sys_regs`].
 pub trait BaseSysRegDeviceOps: BaseDeviceOps<SysRegAddrRange> {}
 impl<T: BaseDeviceOps<SysRegAddrRange> + ?Sized> BaseSysRegDeviceOps for T {}

@@ -22,7 +22,9 @@ pub use platform::{
 use vm_memory::GuestRegionMmap;
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::addr::{GuestPhysAddr, GuestPhysAddrRange, MappingFlags, Port, PortRange};
+use crate::addr::{
+    GuestPhysAddr, GuestPhysAddrRange, MappingFlags, Port, PortRange, SysRegAddrRange,
+};
 
 /// Which VM of this process; AxVisor's ids start at 1.
 pub type VMId = usize;
@@ -147,6 +149,16 @@ pub trait AxVMHal: AxVCpuHal + IrqSink + ExternalIrq + MemorySlots + Sized + 'st
     /// host would make of them; asked for before any vCPU runs. `Ok(false)`: this host hands none
     /// out.
     fn forward_hypercalls(&self, numbers: RangeInclusive<u64>) -> HalResult<bool>;
+
+    /// The guest's accesses to these system registers are to come as
+    /// [`AxVCpuExitReason::SysRegRead`] and [`AxVCpuExitReason::SysRegWrite`]; asked for before any
+    /// vCPU runs.
+    ///
+    /// # Errors
+    /// This host does not hand them out. KVM does so with most MSRs of x86_64, and on riscv64 with
+    /// the CSRs that it does not know itself, asked for or not; on aarch64 it keeps all system
+    /// registers to itself.
+    fn trap_sys_regs(&self, ranges: &[SysRegAddrRange]) -> HalResult;
 
     /// Nanoseconds of a clock that never goes back.
     fn current_time_nanos(&self) -> u64;

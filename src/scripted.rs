@@ -21,7 +21,7 @@ use vm_memory::GuestRegionMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::{
-    addr::{GuestPhysAddr, GuestPhysAddrRange, MappingFlags, PortRange},
+    addr::{GuestPhysAddr, GuestPhysAddrRange, MappingFlags, PortRange, SysRegAddrRange},
     hal::{
         Arch, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, AxVMHal, DoorbellAddr, ExternalIrq,
         HalError, HalResult, InterruptController, IrqSink, MemorySlots, Platform, StopCause,
@@ -61,6 +61,7 @@ pub enum Call {
     ExternalIrq { vcpu_id: VCpuId, high: bool },
     UseInterruptController(InterruptController),
     VCpusAreMade,
+    TrapSysRegs(Vec<SysRegAddrRange>),
     Map { slot: u32, range: GuestPhysAddrRange, flags: MappingFlags },
     Unmap(u32),
     Msi { addr: GuestPhysAddr, data: u32, requester: u32 },
@@ -113,7 +114,7 @@ impl ScriptedHal {
     }
 
     /// From now on `operation` succeeds `successes` times and then fails: `map_memory`,
-    /// `create_vcpu`, `setup`, `vcpus_are_made`, `bind`, `unbind` or `inject`.
+    /// `create_vcpu`, `setup`, `vcpus_are_made`, `trap_sys_regs`, `bind`, `unbind` or `inject`.
     pub fn fail_after(&self, operation: &'static str, successes: usize) {
         lock(&self.shared.failures).insert(operation, successes);
     }
@@ -353,6 +354,12 @@ impl AxVMHal for ScriptedHal {
     fn forward_hypercalls(&self, numbers: RangeInclusive<u64>) -> HalResult<bool> {
         self.shared.record(Call::ForwardHypercalls(numbers));
         Ok(true)
+    }
+
+    fn trap_sys_regs(&self, ranges: &[SysRegAddrRange]) -> HalResult {
+        self.shared.may_fail("trap_sys_regs")?;
+        self.shared.record(Call::TrapSysRegs(ranges.to_vec()));
+        Ok(())
     }
 
     fn current_time_nanos(&self) -> u64 {

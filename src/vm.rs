@@ -115,6 +115,10 @@ impl<H: AxVMHal> AxVM<H> {
                 Ok(Arc::new(vcpu))
             })
             .collect::<Result<Box<[_]>, Error>>()?;
+        let sys_regs: Vec<_> = devices.iter_sys_reg_dev().map(|d| d.address_range()).collect();
+        if !sys_regs.is_empty() {
+            hal.trap_sys_regs(&sys_regs)?;
+        }
         hal.vcpus_are_made()?;
         Ok(Arc::new(Self {
             id,
@@ -212,15 +216,22 @@ impl<H: AxVMHal> AxVM<H> {
         self.stop(StopReason::Shutdown)
     }
 
-    /// Makes interrupt `irq` pending on each of the vCPUs `targets`, from any thread, waking those
-    /// that are halted. For `irq` see [`AxVMHal::inject_irq_to_vcpu`].
+    /// Makes interrupt `irq` pending on each of the vCPUs `targets`, as many as there may be, from
+    /// any thread, waking those that are halted. For `irq` see [`AxVMHal::inject_irq_to_vcpu`].
+    ///
+    /// # Errors
+    /// One of the vCPUs does not exist: none is interrupted then. The host refuses one: those after
+    /// it are not.
     pub fn inject_interrupt_to_vcpu(
         &self,
-        targets: impl IntoIterator<Item = VCpuId>,
+        targets: impl IntoIterator<Item = VCpuId, IntoIter: Clone>,
         irq: usize,
     ) -> Result<(), Error> {
-        for vcpu_id in targets {
+        let targets = targets.into_iter();
+        for vcpu_id in targets.clone() {
             self.known(vcpu_id)?;
+        }
+        for vcpu_id in targets {
             self.hal.inject_irq_to_vcpu(vcpu_id, irq)?;
             self.lifecycle.wake(vcpu_id);
         }

@@ -101,7 +101,7 @@ impl<R: DeviceAddrRange, D: BaseDeviceOps<R> + ?Sized> Bus<R, D> {
             None => None,
         };
         self.unowned_reads.fetch_add(1, Ordering::Relaxed);
-        self.tell(addr, width, false, refused);
+        self.tell(addr, width, false, "read gives all ones", refused);
         width.mask()
     }
 
@@ -116,17 +116,23 @@ impl<R: DeviceAddrRange, D: BaseDeviceOps<R> + ?Sized> Bus<R, D> {
             None => None,
         };
         self.unowned_writes.fetch_add(1, Ordering::Relaxed);
-        self.tell(addr, width, true, refused);
+        self.tell(addr, width, true, "write dropped", refused);
         Effect::None
     }
 
     #[cold]
-    fn tell(&self, addr: R::Addr, width: AccessWidth, is_write: bool, by: Option<(&D, Access)>) {
+    fn tell(
+        &self,
+        addr: R::Addr,
+        width: AccessWidth,
+        is_write: bool,
+        what: &str,
+        by: Option<(&D, Access)>,
+    ) {
         let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if told.len() > TOLD_ADDRESSES || !told.insert((addr.number(), is_write)) {
             return;
         }
-        let what = if is_write { "write dropped" } else { "read gives all ones" };
         let bits = width.size() * 8;
         match by {
             Some((device, access)) => {
@@ -247,16 +253,35 @@ impl AxVmDevices {
         self.port.write(port, width.size(), width, val)
     }
 
-    /// Reads a system register; `None` where no device is: the guest then gets a fault.
+    /// Reads a system register; `None` where no device is, or it refuses: the guest then gets a
+    /// fault, as of a register that is not there.
     pub fn handle_sys_reg_read(&self, addr: SysRegAddr) -> Option<u64> {
-        self.sys_reg.find(addr, 1)?;
-        Some(self.sys_reg.read(addr, 1, AccessWidth::Qword))
+        let (device, offset) = self.sys_reg.find(addr, 1)?;
+        match device.handle_read(offset, AccessWidth::Qword) {
+            Ok(value) => Some(value),
+            Err(access) => self.refuse_sys_reg(addr, false, device, access),
+        }
     }
 
-    /// Writes a system register; `None` where no device is.
+    /// Writes a system register; `None` where no device is, or it refuses.
     pub fn handle_sys_reg_write(&self, addr: SysRegAddr, val: u64) -> Option<Effect> {
-        self.sys_reg.find(addr, 1)?;
-        Some(self.sys_reg.write(addr, 1, AccessWidth::Qword, val))
+        let (device, offset) = self.sys_reg.find(addr, 1)?;
+        match device.handle_write(offset, AccessWidth::Qword, val) {
+            Ok(effect) => Some(effect),
+            Err(access) => self.refuse_sys_reg(addr, true, device, access),
+        }
+    }
+
+    fn refuse_sys_reg<T>(
+        &self,
+        addr: SysRegAddr,
+        is_write: bool,
+        device: &dyn BaseSysRegDeviceOps,
+        access: Access,
+    ) -> Option<T> {
+        let what = "the guest gets a fault";
+        self.sys_reg.tell(addr, AccessWidth::Qword, is_write, what, Some((device, access)));
+        None
     }
 
     /// What nobody took, over the MMIO and the port bus.

@@ -30,7 +30,7 @@ pub use regs::{dump, set_gpr};
 
 use super::host::{Capability, KvmHost};
 use crate::{
-    addr::{GuestPhysAddr, GuestPhysAddrRange},
+    addr::{GuestPhysAddr, GuestPhysAddrRange, SysRegAddrRange},
     hal::{
         Aarch64Platform, GicVersion, HalError, HalResult, InterruptController, Platform, VCpuId,
         VCpuSetup,
@@ -202,6 +202,15 @@ impl VmState {
         self.gic.get().map_or(Ok(()), Gic::finish)?;
         let pmus = std::mem::take(&mut *self.pmus.lock().unwrap_or_else(PoisonError::into_inner));
         pmus.iter().try_for_each(finish_pmu)
+    }
+
+    /// KVM keeps all system registers to itself.
+    #[allow(clippy::unused_self)] // as on the other architectures
+    pub fn trap_sys_regs(&self, _: &VmFd, _: &[SysRegAddrRange]) -> HalResult {
+        Err(HalError::host_cannot(
+            "hand system registers to devices: KVM on aarch64 keeps them all",
+        )
+        .hint("Give the device a window in memory."))
     }
 
     /// Has KVM hand these hypercalls out.

@@ -32,7 +32,7 @@ pub use regs::{dump, set_gpr};
 
 use super::host::{Capability, KvmHost};
 use crate::{
-    addr::GuestPhysAddr,
+    addr::{GuestPhysAddr, SysRegAddrRange},
     hal::{HalError, HalResult, InterruptController, Platform, Riscv64Platform, VCpuId, VCpuSetup},
 };
 
@@ -167,6 +167,12 @@ impl VmState {
     /// The IMSICs belong to the vCPUs, so the controller is finished when they are all there.
     pub fn vcpus_are_made(&self, _: &VmFd) -> HalResult {
         self.aia.get().map_or(Ok(()), |aia| aia.finish(self.vcpus.load(Ordering::Relaxed)))
+    }
+
+    /// KVM hands the CSRs that it does not know out by itself.
+    #[allow(clippy::unused_self)] // as on the other architectures
+    pub const fn trap_sys_regs(&self, _: &VmFd, _: &[SysRegAddrRange]) -> HalResult {
+        Ok(())
     }
 
     /// KVM hands out the experimental extensions, and so AxVisor's, without being asked.

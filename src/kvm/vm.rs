@@ -18,7 +18,10 @@ use super::{
     vcpu::{KvmVCpu, KvmVCpuCreateConfig},
 };
 use crate::{
-    addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags, PortRange},
+    addr::{
+        DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags, PortRange,
+        SysRegAddrRange,
+    },
     hal::{
         AxVCpuHal, AxVMHal, DoorbellAddr, ExternalIrq, HalError, HalResult, InterruptController,
         IrqSink, MemorySlots, Platform, VCpuId, VMId,
@@ -258,6 +261,10 @@ impl AxVMHal for KvmHal {
 
     fn forward_hypercalls(&self, numbers: RangeInclusive<u64>) -> HalResult<bool> {
         self.arch.forward_hypercalls(&self.vm, numbers)
+    }
+
+    fn trap_sys_regs(&self, ranges: &[SysRegAddrRange]) -> HalResult {
+        self.arch.trap_sys_regs(&self.vm, ranges)
     }
 
     fn current_time_nanos(&self) -> u64 {

@@ -3,6 +3,7 @@
 mod cpuid;
 mod exits;
 mod machine_check;
+mod msr_filter;
 mod msrs;
 pub mod probe;
 mod regs;
@@ -16,7 +17,7 @@ pub use regs::{dump, set_gpr};
 
 use super::host::{Capability, KvmHost};
 use crate::{
-    addr::GuestPhysAddr,
+    addr::{GuestPhysAddr, SysRegAddrRange},
     hal::{HalError, HalResult, InterruptController, Platform, VCpuId, VCpuSetup},
 };
 
@@ -115,6 +116,12 @@ impl VmState {
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         vm.create_pit2(pit)
             .map_err(|errno| HalError::failed("create the timer (KVM_CREATE_PIT2)", errno))
+    }
+
+    /// Hands MSRs to devices.
+    #[allow(clippy::unused_self)] // as on the other architectures
+    pub fn trap_sys_regs(&self, vm: &VmFd, ranges: &[SysRegAddrRange]) -> HalResult {
+        msr_filter::set(vm, ranges)
     }
 
     /// Creates vCPU `vcpu_id` of `vcpu_num`, and what it is set up with. Its APIC id is what KVM

@@ -119,17 +119,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_said() {
-        let wrong: [(fn(&mut EmulatedDeviceConfig), &str); 6] = [
-            (|row| row.irq_id = 4, "com1"),
-            (|row| row.irq_id = 24, "1 to 23"),
-            (|row| row.cfg_list = vec![2], "[3]"),
-            (|row| row.length = 0x1001, "whole pages"),
-            (|row| row.length = 0, "whole pages"),
-            (|row| row.length = u64::MAX, "2^64"),
-        ];
-        for (change, says) in wrong {
-            let mut row = row();
-            change(&mut row);
+        for (row, says) in [
+            (EmulatedDeviceConfig { irq_id: 4, ..row() }, "com1"),
+            (EmulatedDeviceConfig { irq_id: 24, ..row() }, "1 to 23"),
+            (EmulatedDeviceConfig { cfg_list: vec![2], ..row() }, "[3]"),
+            (EmulatedDeviceConfig { length: 0x1001, ..row() }, "whole pages"),
+            (EmulatedDeviceConfig { length: 0, ..row() }, "whole pages"),
+            (EmulatedDeviceConfig { length: u64::MAX, ..row() }, "2^64"),
+        ] {
             let problem = plan(vec![row]).unwrap_err();
             assert!(problem.contains(says), "{problem}");
         }

@@ -3,7 +3,7 @@
 use std::{arch::global_asm, sync::Arc};
 
 use axvmm::{
-    addr::{AccessWidth, GuestPhysAddr, GuestPhysAddrRange},
+    addr::{AccessWidth, GuestPhysAddr, GuestPhysAddrRange, SysRegAddr, SysRegAddrRange},
     devices::AxVmDevices,
     hal::{AxVMHal, GicVersion, InterruptController, IrqSink, Platform, VCpuSetup},
     kvm::KvmHal,
@@ -285,4 +285,7 @@ fn a_vm_tells_its_platform_and_refuses_what_it_has_not() {
     assert!(error.contains("its KVM emulates a GIC"), "{error}");
     let error = KvmHal::new().unwrap().vcpu_create_config(1, 7, 2).map(drop).unwrap_err();
     assert!(error.to_string().contains("affinity 0x7"), "{error}");
+    let registers = SysRegAddrRange::at(SysRegAddr(0));
+    let error = KvmHal::new().unwrap().trap_sys_regs(&[registers]).unwrap_err().to_string();
+    assert!(error.contains("keeps them all"), "{error}");
 }
