@@ -2,7 +2,10 @@
 
 use crate::{Example, common::run_guest, prints};
 
-pub const EXAMPLES: [Example; 1] = [("hello-aarch64.toml", "", 0, &["Hello from axvmm's guest"])];
+pub const EXAMPLES: [Example; 2] = [
+    ("axvisor-aarch64.toml", "", 0, &["Hello from axvmm's guest"]),
+    ("hello-aarch64.toml", "", 0, &["Hello from axvmm's guest"]),
+];
 
 /// What `memory` prints of RAM beyond 4 GiB.
 pub const BEYOND_4_GIB: &str = "0x0000000040000000 to 0x000000017fffffff";

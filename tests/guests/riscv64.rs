@@ -8,7 +8,10 @@ use crate::{
     prints,
 };
 
-pub const EXAMPLES: [Example; 1] = [("hello-riscv64.toml", "", 0, &["Hello from axvmm's guest"])];
+pub const EXAMPLES: [Example; 2] = [
+    ("axvisor-riscv64.toml", "", 0, &["Hello from axvmm's guest"]),
+    ("hello-riscv64.toml", "", 0, &["Hello from axvmm's guest"]),
+];
 
 /// What `memory` prints of RAM beyond 4 GiB.
 pub const BEYOND_4_GIB: &str = "0x0000000080000000 to 0x00000001bfffffff";
