@@ -71,6 +71,133 @@ fn links_of_the_guide_and_the_readme_lead_somewhere() {
     none_missing("links", missing);
 }
 
+/// The sections of the five documents about axvm, those that their contents alone name included.
+const SECTIONS: [(&str, &[&str]); 5] = [
+    (
+        "vCPU Execution Problems",
+        &[
+            "Introduction",
+            "Project Structure",
+            "Core Components",
+            "Architecture Overview",
+            "Detailed Component Analysis",
+            "vCPU Implementation Analysis",
+            "VM Execution Flow Analysis",
+            "Exit Reason Handling Analysis",
+            "Dependency Analysis",
+            "Performance Considerations",
+            "Troubleshooting Guide",
+            "Infinite exit loops",
+            "Failed vCPU binding",
+            "Unexpected termination",
+            "Timer interrupt issues",
+            "Inter-processor communication",
+            "Conclusion",
+        ],
+    ),
+    (
+        "vCPU Execution Model",
+        &[
+            "Introduction",
+            "Execution Loop Structure",
+            "Context Switching Mechanics",
+            "Architecture-Specific Integration",
+            "Host-Guest Transition Mechanisms",
+            "VM Exit Resumption Logic",
+            "Register State Management",
+            "Performance Implications",
+            "Optimization Strategies",
+        ],
+    ),
+    (
+        "Architecture-Specific vCPU Implementations",
+        &[
+            "Introduction",
+            "Architecture Abstraction through Conditional Compilation",
+            "Trait-Based Interface: AxArchVCpuImpl",
+            "Backend Comparison: x86_64, RISC-V, AArch64",
+            "VM Entry/Exit Procedures",
+            "x86_64",
+            "RISC-V",
+            "AArch64",
+            "Register State Management",
+            "System Register Access Patterns",
+            "Implementation Examples",
+            "run()",
+            "handle_exit()",
+            "Interrupt Injection",
+            "Cross-Platform Consistency Challenges",
+            "Adding Support for New Architectures",
+            "External Crate Dependencies",
+        ],
+    ),
+    (
+        "Exit Handling and Reason Processing",
+        &[
+            "Introduction",
+            "VCPU Exit Mechanisms Overview",
+            "AxVCpuExitReason Enumeration",
+            "Exit Propagation and Dispatch Logic",
+            "Architecture-Specific Exit Handling",
+            "Memory Access Emulation and Page Faults",
+            "Device I/O Interception",
+            "Interrupt Injection and Handling",
+            "Debugging Exit Issues",
+            "Extending Exit Handlers",
+        ],
+    ),
+    (
+        "vCPU API Reference",
+        &[
+            "Introduction",
+            "Core vCPU Types and Aliases",
+            "Architecture-Specific Implementation Selection",
+            "vCPU Lifecycle Management",
+            "Execution Control and VM Exit Handling",
+            "Interrupt Injection Mechanisms",
+            "Register Access and State Management",
+            "vCPU Binding and Thread Affinity",
+            "Lifetime and Thread Safety Guarantees",
+            "Dependencies and External Crates",
+        ],
+    ),
+];
+
+/// Whether `FILE::NAME` is a test.
+fn is_a_test(name: &str) -> bool {
+    let Some((file, test)) = name.rsplit_once("::") else { return false };
+    let source = fs::read_to_string(root().join(file)).unwrap_or_default();
+    let marked = source.split("#[test]").skip(1);
+    marked.filter_map(|rest| rest.split("fn ").nth(1)?.split('(').next()).any(|it| it == test)
+}
+
+#[test]
+fn every_section_about_axvm_has_a_test_that_there_is() {
+    let page = page("axvm.md");
+    let mut missing = BTreeSet::new();
+    for (document, sections) in SECTIONS {
+        let part = page.split(&format!("\n### {document}\n")).nth(1).unwrap_or_default();
+        let rows: Vec<_> = part.lines().take_while(|line| !line.starts_with('#')).collect();
+        for section in sections {
+            let row = rows.iter().find(|row| row.starts_with(&format!("| {section} |")));
+            let shown_by = row.and_then(|row| row.split(" | ").nth(2)).unwrap_or_default();
+            let tests = quoted(shown_by);
+            if tests.is_empty() {
+                missing.insert(format!("{document}: {section}: no test"));
+            }
+            missing.extend(tests.into_iter().filter(|test| !is_a_test(test)));
+        }
+    }
+    none_missing("tests", missing);
+}
+
+#[test]
+fn all_that_the_documents_have_wrong_is_put_right() {
+    let page = page("axvm.md");
+    let missing = (1..=20).map(|n| format!("{n}. **E{n}** ")).filter(|it| !page.contains(it));
+    none_missing("errata", missing.collect());
+}
+
 /// The recipe's table of what an architecture of KVM defines.
 #[test]
 fn each_architecture_has_the_items_of_the_recipe() {
