@@ -17,10 +17,20 @@ modules = ["mod x", { path = "mod", cmdline = "y" }]
 memory_regions = [[0, 0x1000_0000, 7, 1], { gpa = 0x2000_0000, size = "1M", flags = 3, map_type = 2 }]
 [devices]
 emu_devices = [["a", 0x1000, 0x1000, 5, 0x2, [1]]]
-passthrough_devices = [["/"]]
+passthrough_devices = [["/"], ["uart", 0x2000, 0x2000, 0x1000, 40]]
+passthrough_addresses = [[0x3000, 0x1000]]
+excluded_devices = [["/x", "/y"]]
 interrupt_mode = "pt"
 debug_exit = [0xf4, 0x501]
 "#;
+
+/// Files of all generations.
+const FILES: [&str; 4] = [
+    SEED_FILE,
+    include_str!("../../../tests/axvisor/resolved-0.8.toml"),
+    include_str!("../../../tests/axvisor/extended-0.5.toml"),
+    include_str!("../../../tests/axvisor/flat.toml"),
+];
 
 /// Pieces that mean something to a reader of TOML or of this schema.
 const PIECES: [&str; 24] = [
@@ -86,8 +96,10 @@ fn damaged_files_are_answered() {
     let dir = files();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (mut accepted, mut refused) = (0, 0);
-    for _ in 0..4000 {
-        let mut text: Vec<char> = SEED_FILE.chars().collect();
+    for round in 0..4000 {
+        // Those of other generations are refused whatever the damage, but for few.
+        let file = if round % 4 == 0 { FILES[round / 4 % FILES.len()] } else { SEED_FILE };
+        let mut text: Vec<char> = file.chars().collect();
         for _ in 0..=random.below(3) {
             damage(&mut text, &mut random);
         }

@@ -53,6 +53,7 @@ impl Offer<'_> {
         let by = self.interrupts_by();
         Answer::instead(match here {
             true => format!("nothing of the host's interrupt controller is passed through; {by}"),
+            false if window.is_some_and(|window| self.boards_own(window).is_some()) => by,
             false => format!("{by}; {} is left empty", row.base_gpa),
         })
     }

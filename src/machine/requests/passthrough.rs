@@ -58,7 +58,7 @@ impl Offer<'_> {
     }
 
     /// The board's own devices in a window, if there are any.
-    fn boards_own(&self, window: GuestPhysAddrRange) -> Option<Answer> {
+    pub fn boards_own(&self, window: GuestPhysAddrRange) -> Option<Answer> {
         let in_memory = |device: &DevicePlan| device.window.mmio();
         let there = self.hardware.devices.iter();
         let there: Vec<_> = there
