@@ -25,6 +25,7 @@ mod report;
 mod resolve;
 pub mod schema;
 mod sets;
+mod several;
 mod size;
 mod source;
 mod template;
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{Error, Excerpt, Problem};
 pub use keys::AxVMCrateConfig;
+pub use several::load_all;
 pub use source::{At, Place};
 pub use template::template;
 
@@ -51,7 +53,7 @@ use source::{Origin, Source};
 /// All that is wrong with the file and the sets, each problem with its place. Images that are
 /// named but not there are among them.
 pub fn load(path: &Path, sets: &[String]) -> Result<AxVMConfig, Error> {
-    resolve_text(read::read(path)?, sets)
+    load_found(path, sets).map(|found| found.config)
 }
 
 /// As [`load`], for a text that is at hand: `file_name` is its name in messages, and `base_dir`
@@ -59,7 +61,7 @@ pub fn load(path: &Path, sets: &[String]) -> Result<AxVMConfig, Error> {
 pub fn parse(text: &str, file_name: &str, base_dir: &Path) -> Result<AxVMConfig, Error> {
     let text = read::without_mark(text.to_owned());
     let origin = Origin::File(file_name.to_owned());
-    resolve_text(Source::new(origin, text, base_dir.to_owned()), &[])
+    resolve_text(Source::new(origin, text, base_dir.to_owned()), &[]).map(|found| found.config)
 }
 
 impl AxVMCrateConfig {
@@ -122,7 +124,7 @@ pub fn from_args(args: &OneOff, sets: &[String]) -> Result<AxVMConfig, Error> {
     option("--memory", "base", "memory", args.memory.clone(), Value::String);
     option("--cpus", "base", "cpu_num", args.cpus.map(|cpus| cpus.to_string()), integer);
     sets::apply(&mut tree, sets, &mut report);
-    finish(tree, &args.kernel, report)
+    finish(tree, &args.kernel, report).map(|found| found.config)
 }
 
 /// Puts an entry into one of the tables of the file's top level, which is made if need be.
@@ -135,7 +137,18 @@ fn insert(tree: &mut Table, table: &str, key: &str, entry: Entry) {
     }
 }
 
-fn resolve_text(source: Source, sets: &[String]) -> Result<AxVMConfig, Error> {
+/// What a file describes.
+struct Found {
+    config: AxVMConfig,
+    /// The VM's id is written there, and no default.
+    writes_id: bool,
+}
+
+fn load_found(path: &Path, sets: &[String]) -> Result<Found, Error> {
+    resolve_text(read::read(path)?, sets)
+}
+
+fn resolve_text(source: Source, sets: &[String]) -> Result<Found, Error> {
     let mut report = Report::default();
     let text = source.text.clone();
     let name = match &source.origin {
@@ -152,17 +165,19 @@ fn resolve_text(source: Source, sets: &[String]) -> Result<AxVMConfig, Error> {
 }
 
 /// Reads the tree, whose VM is called after the file `named_after` if it has no name of its own.
-fn finish(mut tree: Table, named_after: &str, mut report: Report) -> Result<AxVMConfig, Error> {
+fn finish(mut tree: Table, named_after: &str, mut report: Report) -> Result<Found, Error> {
     if !generation::tell_apart(&mut tree, &mut report) {
         return Err(report.into_error());
     }
     let config = AxVMCrateConfig::from_tree(tree, &mut report).unwrap_or_default();
+    let writes_id = config.base.as_ref().is_some_and(|base| base.value.id.is_some());
     let name = Path::new(named_after).file_stem().map(|stem| stem.to_string_lossy());
     let name = name.filter(|name| !name.contains(char::is_control));
     let name = name.as_deref().unwrap_or("guest");
     match resolve::resolve(config, name, &mut report) {
         Some(config) if !report.has_problems() => {
-            Ok(AxVMConfig { notes: report.into_notes(), ..config })
+            let config = AxVMConfig { notes: report.into_notes(), ..config };
+            Ok(Found { config, writes_id })
         }
         _ => Err(report.into_error()),
     }

@@ -50,6 +50,21 @@ impl Error {
         Self { problems, more }
     }
 
+    /// All that several files have wrong, each thing told once; `None` if there is none.
+    pub fn all_of(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut all = Self { problems: Vec::new(), more: 0 };
+        for error in errors {
+            all.more += error.more;
+            for problem in error.problems {
+                // A wrong `--set` is found anew with each file.
+                if !all.problems.contains(&problem) {
+                    all.problems.push(problem);
+                }
+            }
+        }
+        (!all.problems.is_empty()).then_some(all)
+    }
+
     /// Each problem, in the order of the text; of more than a hundred, a hundred.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
