@@ -5,30 +5,22 @@
 //! after a write and takes what has come meanwhile in one go; the first byte after a pause goes out
 //! at once.
 
+mod thread;
+
 use std::{
     collections::VecDeque,
     io,
     os::fd::AsFd,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
     time::Duration,
 };
 
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::eventfd::EventFd,
-    unistd::write,
-};
+use nix::sys::eventfd::EventFd;
+
+use self::thread::Thread;
 
 /// Bytes that wait at most.
 const RING: usize = 64 << 10;
-/// Bytes given to the kernel at once.
-const CHUNK: usize = 8 << 10;
-/// The thread's stack: it holds a chunk, and formats a log line at most.
-const STACK: usize = 128 << 10;
-/// How long the thread lets bytes gather after a write, unless the ring is half full.
-const LINGER: Duration = Duration::from_millis(1);
 
 /// What may go wrong, as it is told.
 #[derive(Debug)]
@@ -76,8 +68,9 @@ struct State {
     stuck: bool,
     /// No more waiting, for whatever reason.
     hurry: bool,
-    /// The last byte ended no line.
-    mid_line: bool,
+    line: Line,
+    /// How many writers wait for room.
+    waiting: usize,
     /// How many bytes the thread has in hand.
     in_hand: usize,
     written: u64,
@@ -88,18 +81,16 @@ struct State {
     drained: Option<Arc<EventFd>>,
 }
 
+/// The line that the next byte goes on with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Thread {
+enum Line {
+    /// None: it begins one.
     #[default]
-    NotYet,
-    /// There can be none, or the reader has gone.
-    Gone,
-    /// Writes, or is about to look.
-    Busy,
-    /// Wakes by itself soon.
-    Lingers,
-    /// Must be woken.
-    Sleeps,
+    Fresh,
+    /// Of somebody.
+    Begun,
+    /// Of one of those that write pieces.
+    BegunBy(usize),
 }
 
 impl Sink {
@@ -110,9 +101,10 @@ impl Sink {
         Self { shared: Arc::new(Shared { settings, state, work, room }) }
     }
 
-    /// Takes the bytes in order. Waits for room as long as the settings say, then drops and counts.
-    pub fn put(&self, bytes: &[u8]) {
-        self.put_at(bytes, false);
+    /// Takes the bytes in order. Waits for room as long as the settings say, then drops and counts;
+    /// how many were dropped.
+    pub fn put(&self, bytes: &[u8]) -> usize {
+        self.put_at(bytes, false)
     }
 
     /// As [`Self::put`], but on a line of its own: what somebody else has begun is ended first.
@@ -120,34 +112,64 @@ impl Sink {
         self.put_at(bytes, true);
     }
 
-    fn put_at(&self, bytes: &[u8], fresh_line: bool) {
+    fn put_at(&self, bytes: &[u8], fresh_line: bool) -> usize {
         let shared = &self.shared;
-        let mut state = shared.lock();
-        if fresh_line && state.mid_line && !state.is_full() {
+        let mut state = shared.ready();
+        if fresh_line && state.line != Line::Fresh && !state.is_full() {
             state.ring.push_back(b'\n');
         }
-        state.mid_line = bytes.last().map_or(state.mid_line, |last| *last != b'\n');
-        if state.thread == Thread::NotYet {
-            state = shared.start_thread(state);
-        }
+        state.line = match bytes.last() {
+            Some(b'\n') => Line::Fresh,
+            Some(_) => Line::Begun,
+            None => state.line,
+        };
         let mut rest = bytes;
         while !rest.is_empty() && state.thread != Thread::Gone {
+            state = shared.wait_for_room(state, 1);
             if state.is_full() {
-                state = shared.wait_for_room(state);
-                if state.is_full() {
-                    state.stuck = true;
-                    break;
-                }
+                break;
             }
-            let (now, later) = rest.split_at(rest.len().min(RING - state.ring.len()));
+            let (now, later) = rest.split_at(rest.len().min(state.room()));
             state.ring.extend(now);
             rest = later;
-            if state.thread == Thread::Sleeps || state.ring.len() >= RING / 2 {
-                shared.wake(&mut state);
-            }
+            shared.wake_for_bytes(&mut state);
         }
-        state.dropped += rest.len() as u64;
-        state.untold += rest.len() as u64;
+        state.drop_bytes(rest.len());
+        rest.len()
+    }
+
+    /// Takes a piece of a line, as a whole or not at all. It goes on with the line that `author` has
+    /// begun, if nobody has put anything since, and else is on a line of its own after `prefix`.
+    /// Waits for room as [`Self::put`] does; whether the piece was taken.
+    pub fn put_piece(&self, author: usize, prefix: &[u8], piece: &[u8]) -> bool {
+        let shared = &self.shared;
+        let mut state = shared.ready();
+        if state.thread != Thread::Gone {
+            // With what ends somebody else's line.
+            state = shared.wait_for_room(state, 1 + prefix.len() + piece.len());
+        }
+        if state.thread == Thread::Gone || state.room() <= prefix.len() + piece.len() {
+            state.drop_bytes(piece.len());
+            return false;
+        }
+        if state.line != Line::BegunBy(author) {
+            if state.line != Line::Fresh {
+                state.ring.push_back(b'\n');
+            }
+            state.ring.extend(prefix);
+        }
+        state.ring.extend(piece);
+        state.line = match piece.last() {
+            Some(b'\n') => Line::Fresh,
+            _ => Line::BegunBy(author),
+        };
+        shared.wake_for_bytes(&mut state);
+        true
+    }
+
+    /// Whether the next piece of `author` would go on with a line.
+    pub fn is_amid_line_of(&self, author: usize) -> bool {
+        self.shared.lock().line == Line::BegunBy(author)
     }
 
     /// From now on nobody waits for room.
@@ -189,8 +211,17 @@ impl Sink {
 }
 
 impl State {
+    fn room(&self) -> usize {
+        RING.saturating_sub(self.ring.len())
+    }
+
     fn is_full(&self) -> bool {
-        self.ring.len() >= RING
+        self.room() == 0
+    }
+
+    fn drop_bytes(&mut self, bytes: usize) {
+        self.dropped += bytes as u64;
+        self.untold += bytes as u64;
     }
 
     fn is_drained(&self) -> bool {
@@ -218,120 +249,37 @@ impl Shared {
         }
     }
 
-    fn wait_for_room<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let patience = self.settings.patience;
-        let must_wait = |state: &mut State| state.is_full() && !state.hurry && !state.stuck;
-        let waited = self.room.wait_timeout_while(state, patience, must_wait);
-        waited.unwrap_or_else(PoisonError::into_inner).0
+    /// The state, with a thread that writes, if there can be one.
+    fn ready(self: &Arc<Self>) -> MutexGuard<'_, State> {
+        let state = self.lock();
+        if state.thread == Thread::NotYet { self.start_thread(state) } else { state }
     }
 
-    fn start_thread<'a>(
-        self: &'a Arc<Self>,
-        mut state: MutexGuard<'a, State>,
-    ) -> MutexGuard<'a, State> {
-        let Some(file) = state.file.take() else { return state };
-        let shared = self.clone();
-        let name = self.settings.name.to_owned();
-        let builder = thread::Builder::new().name(name).stack_size(STACK);
-        match builder.spawn(move || shared.write_out(&*file)) {
-            Ok(_) => state.thread = Thread::Busy,
-            Err(error) => {
-                state.thread = Thread::Gone;
-                drop(state);
-                (self.settings.report)(Trouble::NoThread(error));
-                state = self.lock();
-            }
+    /// There are new bytes.
+    fn wake_for_bytes(&self, state: &mut State) {
+        if state.thread == Thread::Sleeps || state.ring.len() >= RING / 2 {
+            self.wake(state);
         }
+    }
+
+    /// Waits until so many bytes have room. If it was in vain, the next one need not try.
+    fn wait_for_room<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        bytes: usize,
+    ) -> MutexGuard<'a, State> {
+        if state.room() >= bytes {
+            return state;
+        }
+        let patience = self.settings.patience;
+        let must_wait = |state: &mut State| state.room() < bytes && !state.hurry && !state.stuck;
+        state.waiting += 1;
+        let waited = self.room.wait_timeout_while(state, patience, must_wait);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.waiting -= 1;
+        state.stuck |= state.room() < bytes;
         state
     }
-
-    /// The thread: takes a chunk, writes it, lingers, and sleeps when there is nothing.
-    fn write_out(&self, file: &dyn AsFd) {
-        // Not from the heap, of which each thread that uses it has a part of its own.
-        let mut buffer = [0; CHUNK];
-        let mut failing = false;
-        loop {
-            let (taken, untold) = self.next_chunk(&mut buffer);
-            let chunk = &buffer[..taken];
-            if untold > 0 {
-                (self.settings.report)(Trouble::Dropped(untold));
-            }
-            let (written, result) = write_all(file, chunk);
-            let mut state = self.lock();
-            state.written += written as u64;
-            state.dropped += (chunk.len() - written) as u64;
-            state.in_hand = 0;
-            drop(state);
-            match result {
-                Ok(()) => failing = false,
-                Err(error) if !failing => {
-                    failing = true;
-                    (self.settings.report)(Trouble::Failed(error));
-                }
-                Err(_) => {}
-            }
-            self.linger();
-        }
-    }
-
-    /// Waits for bytes and takes as many as the chunk holds: how many, and how many before them were
-    /// dropped and not told.
-    fn next_chunk(&self, chunk: &mut [u8; CHUNK]) -> (usize, u64) {
-        let mut state = self.lock();
-        while state.ring.is_empty() {
-            state.tell_drained();
-            state.thread = Thread::Sleeps;
-            let asleep = |state: &mut State| state.thread == Thread::Sleeps;
-            state = self.work.wait_while(state, asleep).unwrap_or_else(PoisonError::into_inner);
-        }
-        if state.is_full() {
-            self.room.notify_all();
-        }
-        let mut taken = 0;
-        while taken < CHUNK && !state.ring.is_empty() {
-            let (front, _) = state.ring.as_slices();
-            let len = front.len().min(CHUNK - taken);
-            chunk[taken..taken + len].copy_from_slice(&front[..len]);
-            // An empty ring begins at its beginning again, so that few pages are ever touched.
-            state.ring.drain(..len);
-            taken += len;
-        }
-        state.in_hand = taken;
-        state.stuck = false;
-        (taken, std::mem::take(&mut state.untold))
-    }
-
-    /// Lets bytes gather for a moment.
-    fn linger(&self) {
-        let mut state = self.lock();
-        if state.hurry || state.ring.len() >= RING / 2 {
-            return;
-        }
-        state.thread = Thread::Lingers;
-        let lingers = |state: &mut State| state.thread == Thread::Lingers;
-        let waited = self.work.wait_timeout_while(state, LINGER, lingers);
-        waited.unwrap_or_else(PoisonError::into_inner).0.thread = Thread::Busy;
-    }
-}
-
-/// Writes all bytes, or as many as go before an error; how many went.
-fn write_all(file: &dyn AsFd, bytes: &[u8]) -> (usize, io::Result<()>) {
-    let mut written = 0;
-    while written < bytes.len() {
-        match write(file.as_fd(), &bytes[written..]) {
-            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
-            Ok(n) => written += n,
-            Err(Errno::EINTR) => {}
-            // Whoever shares the file with us has made it non-blocking. If it cannot be waited for,
-            // the next write tells why.
-            Err(Errno::EAGAIN) => {
-                let _ =
-                    poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
-            }
-            Err(errno) => return (written, Err(errno.into())),
-        }
-    }
-    (written, Ok(()))
 }
 
 #[cfg(test)]

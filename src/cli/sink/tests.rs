@@ -2,6 +2,7 @@ use std::{
     io::Read,
     os::unix::net::UnixStream,
     sync::atomic::{AtomicU64, Ordering},
+    thread,
     time::Instant,
 };
 
@@ -35,8 +36,8 @@ fn bytes_come_out_in_order_and_unaltered() {
         assert!(got == expect);
     });
     let (bytes, chunks) = all.split_at(300_000);
-    bytes.iter().for_each(|byte| sink.put(&[*byte]));
-    chunks.chunks(100_000).for_each(|chunk| sink.put(chunk));
+    bytes.iter().for_each(|byte| assert_eq!(sink.put(&[*byte]), 0));
+    chunks.chunks(100_000).for_each(|chunk| assert_eq!(sink.put(chunk), 0));
     drained(&sink);
     reader.join().unwrap();
     assert_eq!((sink.dropped(), sink.written()), (0, 1_000_000));
@@ -111,4 +112,67 @@ fn without_bytes_there_is_no_thread_and_nothing_to_drain() {
     sink.drain(done.clone());
     assert_eq!(done.read().unwrap(), 1);
     assert_eq!(sink.shared.lock().thread, Thread::NotYet);
+}
+
+#[test]
+fn pieces_of_lines_are_whole_and_never_on_somebody_elses_line() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let sink = Sink::new(ours, settings(Duration::from_secs(60), quiet));
+    let [a, b] = [1, 2];
+    let mut expect = String::new();
+    for (author, piece, comes_out) in [
+        (a, "one\n", "[1] one\n"),
+        (a, "be", "[1] be"),
+        (a, "gun", "gun"),
+        (b, "two\n", "\n[2] two\n"),
+        (a, "rest", "[1] rest"),
+        (b, "", "\n[2] "),
+        (b, "x", "x"),
+    ] {
+        assert!(sink.put_piece(author, format!("[{author}] ").as_bytes(), piece.as_bytes()));
+        expect += comes_out;
+    }
+    assert!(sink.is_amid_line_of(b) && !sink.is_amid_line_of(a));
+    sink.put_line(b"log\n");
+    assert!(!sink.is_amid_line_of(b));
+    sink.put_piece(b, b"[2] ", b"y\n");
+    expect += "\nlog\n[2] y\n";
+    drained(&sink);
+    let mut got = vec![0; expect.len()];
+    theirs.read_exact(&mut got).unwrap();
+    assert_eq!(String::from_utf8(got).unwrap(), expect);
+}
+
+#[test]
+fn pieces_from_many_writers_are_not_mixed_while_a_slow_reader_makes_them_wait() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let sink = Arc::new(Sink::new(ours, settings(Duration::from_secs(60), quiet)));
+    let writers = [1, 2, 3].map(|author: usize| {
+        let sink = sink.clone();
+        thread::spawn(move || {
+            let line = author.to_string().repeat(100 * author) + "\n";
+            (0..3000).for_each(|_| assert!(sink.put_piece(author, b"> ", line.as_bytes())));
+        })
+    });
+    let lengths: usize = [1, 2, 3].iter().map(|author| 3000 * (100 * author + 3)).sum();
+    let mut got = vec![0; lengths];
+    theirs.read_exact(&mut got).unwrap();
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    for line in String::from_utf8(got).unwrap().lines() {
+        let text = line.strip_prefix("> ").unwrap();
+        let author = text[..1].parse::<usize>().unwrap();
+        assert_eq!(text, author.to_string().repeat(100 * author));
+    }
+    assert_eq!(sink.dropped(), 0);
+}
+
+#[test]
+fn a_piece_that_has_no_room_is_dropped_whole() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let sink = Sink::new(ours, settings(Duration::from_millis(50), quiet));
+    let piece = [b'x'; 999];
+    let taken = (0..2000).filter(|_| sink.put_piece(1, b"", &piece)).count();
+    assert_eq!(sink.dropped(), (2000 - taken as u64) * 999);
+    assert!(taken > 60 && sink.dropped() > 0, "{taken}");
+    drop(theirs);
 }
