@@ -2,6 +2,7 @@
 //! failure becomes a message and an exit status ([`Failure`]), and output that never blocks
 //! ([`sink`]).
 
+mod about;
 mod atomic_file;
 mod check;
 mod console;
@@ -13,6 +14,7 @@ mod host;
 mod init;
 mod log_output;
 mod panics;
+mod plans;
 mod run;
 mod sink;
 
@@ -29,6 +31,7 @@ pub use guest_args::GuestArgs;
 const AFTER_HELP: &str = "\
 Exit status of `run`: 0 the guest shut down, 32 it reset itself (--no-reboot), 33 it crashed, 34 it
 reported a panic, 124 timeout, 128+N ended by signal N; or what the guest's test-exit device says.
+Of several guests the worst one's: 128+N, 1, 37, 35, 33, 34, 124, another, 32, 0, in this order.
 Of all commands: 1 axvmm failed, 35 usage or configuration wrong, 37 this host cannot run guests.";
 
 /// How long the end waits for a stderr that takes nothing.
@@ -47,7 +50,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs a guest
+    /// Runs a guest, or several in one process
     Run(run::RunArgs),
     /// Shows what a guest would get, and where; runs nothing
     Check(check::CheckArgs),

@@ -1,16 +1,18 @@
-//! `axvmm check`: the plan of a machine, for a person or as JSON.
+//! `axvmm check`: the plan of a machine, or of several, for a person or as JSON.
 
 use std::io::{self, Write};
 
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, GuestArgs, host};
+use super::{
+    Failure, GuestArgs, host,
+    plans::{Wrong, plan},
+};
 use crate::{
     config::Problem,
     hal::{Arch, Platform},
-    machine::{self, Plan, RequestOutcome},
-    vm::AxVMConfig,
+    machine::Plan,
 };
 
 #[derive(Debug, Args)]
@@ -27,27 +29,29 @@ pub struct CheckArgs {
 
 /// What is wrong, for machines to read.
 #[derive(Serialize)]
-struct Wrong<'a> {
+struct Told<'a> {
     message: &'a str,
     /// Each problem with its place, where the configuration itself is wrong.
     problems: &'a [Problem],
 }
 
-/// Prints what the guest would get.
+/// Prints what each guest would get.
 pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
-    let planned = match args.guest.load() {
-        Ok(config) => plan(&config, args.arch),
-        Err(error) => {
-            let problems = error.problems().to_vec();
-            Err((error.into(), problems))
-        }
-    };
-    match planned {
-        Ok(plan) if args.json => print(&json(&plan)?)?,
-        Ok(plan) => print(&plan.to_string())?,
-        Err((failure, problems)) => {
+    match plan_for(args) {
+        Ok(plans) if args.json => print(&match plans.as_slice() {
+            [plan] => json(plan)?,
+            plans => json(&plans)?,
+        })?,
+        Ok(plans) => print(&match plans.as_slice() {
+            [plan] => plan.to_string(),
+            plans => {
+                let texts = plans.iter().map(|plan| format!("VM        {}\n{plan}", plan.id));
+                texts.collect::<Vec<_>>().join("\n")
+            }
+        })?,
+        Err(Wrong { failure, problems }) => {
             if args.json {
-                print(&json(&Wrong { message: &failure.message, problems: &problems })?)?;
+                print(&json(&Told { message: &failure.message, problems: &problems })?)?;
             }
             return Err(failure);
         }
@@ -55,39 +59,22 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// The plan for an architecture, or for this host: a usual one of its kind if KVM cannot be asked.
-fn plan(config: &AxVMConfig, arch: Option<Arch>) -> Result<Plan, (Failure, Vec<Problem>)> {
-    let planned = |platform: &Platform| Plan::new(config, platform).map_err(wrong);
-    if let Some(arch) = arch {
-        return planned(&Platform::usual(arch));
+/// The plans for an architecture, or for this host: a usual one of its kind if KVM cannot be asked.
+fn plan_for(args: &CheckArgs) -> Result<Vec<Plan>, Wrong> {
+    if let Some(arch) = args.arch {
+        return plan(&args.guest, Ok(Platform::usual(arch)));
     }
     match host::open() {
-        Ok((_, platform)) => planned(&platform),
+        Ok((_, platform)) => plan(&args.guest, Ok(platform)),
         Err(failure) => {
-            let usual = host::usual().map_err(|failure| (failure, Vec::new()))?;
-            let mut plan = planned(&usual)?;
+            let mut plans = plan(&args.guest, host::usual())?;
             let why = failure.message.lines().next().unwrap_or_default();
-            plan.notes.push(format!("made for a usual {} host: {why}", plan.arch));
-            Ok(plan)
+            for plan in &mut plans {
+                plan.notes.push(format!("made for a usual {} host: {why}", plan.arch));
+            }
+            Ok(plans)
         }
     }
-}
-
-/// A machine that cannot be, with a problem for each row that keeps it from being.
-fn wrong(error: machine::Error) -> (Failure, Vec<Problem>) {
-    let rows = match &error {
-        machine::Error::Requests(rows) => &rows[..],
-        _ => &[],
-    };
-    let problem = |row: &RequestOutcome| Problem {
-        origin: row.at.origin.clone(),
-        line: row.at.line,
-        column: row.at.column,
-        message: row.message(),
-        ..Problem::default()
-    };
-    let problems = rows.iter().map(problem).collect();
-    (error.into(), problems)
 }
 
 /// The architecture of this name.

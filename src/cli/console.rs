@@ -1,13 +1,17 @@
-//! The guest's console on our stdin and stdout.
+//! The guests' consoles on our stdin and stdout.
 
+mod desk;
 mod input;
 mod keys;
+mod prefixed;
+mod switched;
 pub mod terminal;
 
 use std::{io, time::Duration};
 
+pub use desk::{Desk, Style};
 pub use input::{Input, Watch};
-pub use keys::{Command, HELP};
+pub use keys::Command;
 
 use super::sink::{Settings, Sink, Trouble};
 use crate::{devices::console::ConsoleOut, ratelimit::RateLimit};

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::about::label;
 use crate::{
     config,
     hal::{HalError, HalErrorKind},
@@ -44,6 +45,20 @@ impl Failure {
             _ => "",
         };
         Self::failed(format!("Failed to {what}: {error}{hint}"))
+    }
+
+    /// Several as one, which tells each; `None` if there is none. What is wrong with a configuration
+    /// comes before what is wrong with the host.
+    pub fn all_of(failures: Vec<Self>) -> Option<Self> {
+        let wrong = |status| failures.iter().any(|failure| failure.status == status);
+        let status = [USAGE, HOST].into_iter().find(|status| wrong(*status)).unwrap_or(FAILED);
+        let messages: Vec<_> = failures.iter().map(|failure| failure.message.as_str()).collect();
+        (!messages.is_empty()).then(|| Self { status, message: messages.join("\n\n") })
+    }
+
+    /// The same, of one guest among several.
+    pub fn of(self, guest: &str) -> Self {
+        Self { message: format!("{}{}", label(guest), self.message), ..self }
     }
 
     /// A word for machines to read.

@@ -1,4 +1,4 @@
-//! The options that name a guest, the same for every command that takes one.
+//! The options that name a guest, or several, the same for every command that takes them.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::{
     vm::AxVMConfig,
 };
 
-/// Which guest: a file, or a kernel with a few options.
+/// Which guests: a file each, or one kernel with a few options.
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
 pub struct GuestArgs {
@@ -27,7 +27,8 @@ pub struct GuestArgs {
     /// How many vCPUs it gets
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "config")]
     pub cpus: Option<u64>,
-    /// Sets a key of the configuration, such as base.memory=1G; may be repeated
+    /// Sets a key of the configuration, such as base.memory=1G; may be repeated. Of several
+    /// configurations, sets it in each
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
 }
@@ -36,29 +37,29 @@ pub struct GuestArgs {
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Which {
-    /// The guest's configuration
+    /// The guest's configuration; repeated, each is a guest of its own in one process. A guest
+    /// whose file has no base.id gets the next free one; a file that is given again is another
+    /// guest, named NAME-2
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub config: Vec<PathBuf>,
     /// A kernel to run without a configuration
     #[arg(short, long)]
     pub kernel: Option<String>,
 }
 
 impl GuestArgs {
-    /// Reads what they name.
-    pub fn load(&self) -> Result<AxVMConfig, config::Error> {
-        match (&self.which.config, &self.which.kernel) {
-            (Some(path), _) => config::load(path, &self.sets),
-            (None, kernel) => {
-                let one_off = OneOff {
-                    kernel: kernel.clone().unwrap_or_default(),
-                    initrd: self.initrd.clone(),
-                    cmdline: self.cmdline.clone(),
-                    memory: self.memory.clone(),
-                    cpus: self.cpus,
-                };
-                config::from_args(&one_off, &self.sets)
-            }
-        }
+    /// Reads what they name, one or more, each with what is wrong with it.
+    pub fn load(&self) -> Vec<Result<AxVMConfig, config::Error>> {
+        let Some(kernel) = &self.which.kernel else {
+            return config::load_all(&self.which.config, &self.sets);
+        };
+        let one_off = OneOff {
+            kernel: kernel.clone(),
+            initrd: self.initrd.clone(),
+            cmdline: self.cmdline.clone(),
+            memory: self.memory.clone(),
+            cpus: self.cpus,
+        };
+        vec![config::from_args(&one_off, &self.sets)]
     }
 }

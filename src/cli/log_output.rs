@@ -16,7 +16,10 @@ use nix::{
     sys::{eventfd::EventFd, stat::fstat},
 };
 
-use super::sink::{Settings, Sink};
+use super::{
+    about::subject,
+    sink::{Settings, Sink},
+};
 
 /// The environment variables that set what is logged; the first has precedence.
 const VARIABLES: [&str; 2] = ["AXVMM_LOG", "RUST_LOG"];
@@ -54,11 +57,11 @@ impl LogArgs {
             let word = match level {
                 Level::Error => "error",
                 Level::Warn => "warning",
-                Level::Info => return writeln!(to, "axvmm: {}", record.args()),
+                Level::Info => return writeln!(to, "axvmm: {}{}", subject(), record.args()),
                 Level::Debug => "debug",
                 Level::Trace => "trace",
             };
-            writeln!(to, "axvmm: {style}{word}{style:#}: {}", record.args())
+            writeln!(to, "axvmm: {}{style}{word}{style:#}: {}", subject(), record.args())
         });
         // A program that uses the library may have set up its own log, which is fine.
         let _ = builder.try_init();
@@ -74,7 +77,7 @@ pub fn colourful(to: &impl IsTerminal) -> bool {
 
 /// Tells the user something that is no log record.
 pub fn tell(message: &str) {
-    tell_raw(&format!("axvmm: {message}\n"));
+    tell_raw(&format!("axvmm: {}{message}\n", subject()));
 }
 
 /// Puts a text on stderr as it is.

@@ -38,7 +38,7 @@ mod tests {
     fn a_panic_ends_the_process_with_a_message_and_the_terminal_as_it_was() {
         if env::var_os(CHILD).is_some() {
             install_hook();
-            let _raw = Input::open();
+            let _raw = Input::open(1);
             // On a thread that nobody waits for.
             std::thread::spawn(|| panic!("on {}", "purpose"));
             std::thread::park();

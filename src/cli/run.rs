@@ -1,12 +1,20 @@
-//! `axvmm run`: from a configuration to a guest that runs, and from how it ended to an exit status.
+//! `axvmm run`: from configurations to guests that run, and from how they ended to an exit status.
+//!
+//! - `blueprint`: what a guest's machines are built from, the first and those after its resets.
+//! - `guest`: one guest from its first start to its end.
+//! - `session`: the main thread's event loop, for all of them.
+//! - `ends`: how they ended, and which end is the process's own.
 
+mod blueprint;
+mod ends;
+mod guest;
 mod result_file;
 mod session;
 mod signals;
 mod tally;
+mod watch;
 
 use std::{
-    mem,
     os::fd::AsFd,
     path::PathBuf,
     sync::Arc,
@@ -19,16 +27,19 @@ use nix::{
     sys::{eventfd::EventFd, signalfd::SignalFd},
 };
 
-use self::{session::Session, tally::Tally};
-use super::{
-    Failure, GuestArgs, console, duration, host,
-    log_output::{self, tell},
-    sink::Sink,
+use self::{
+    blueprint::{Blueprint, build_all},
+    ends::End,
+    guest::Guest,
+    session::Session,
 };
-use crate::{
-    kvm::KvmHal,
-    machine::{Machine, Plan},
-    vm::StopReason,
+use super::{
+    Failure, GuestArgs, about,
+    console::{self, Desk, Style},
+    duration, host,
+    log_output::{self, tell},
+    plans::plan,
+    sink::Sink,
 };
 
 /// How long the end waits for a stdout that takes nothing.
@@ -40,6 +51,11 @@ const IN_A_HURRY: Duration = Duration::from_millis(200);
 pub struct RunArgs {
     #[command(flatten)]
     guest: GuestArgs,
+    /// How several guests share the console: each line with its guest's name before it, or one
+    /// guest shown at a time, switched with Ctrl-A 1, Ctrl-A 2, … [default: switch on a terminal,
+    /// else prefix]
+    #[arg(long, value_name = "HOW")]
+    console: Option<Style>,
     /// Ends the guest after this time, such as 30s, 500ms, 2m
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     timeout: Option<Duration>,
@@ -51,72 +67,69 @@ pub struct RunArgs {
     result_file: Option<PathBuf>,
 }
 
-/// Runs the guest to its end; the result is the process's exit status.
+/// Runs the guests to their ends; the result is the process's exit status.
 pub fn run(args: &RunArgs, started: Instant) -> Result<u8, Failure> {
     if let Some(path) = &args.result_file {
         result_file::check(path)?;
     }
-    let mut tally = Tally::default();
-    let ended = run_guest(args, started, &mut tally);
+    let ran = run_guests(args, started);
     console::terminal::restore();
-    let mut status = match &ended {
-        Ok(reason) => reason.exit_status(),
+    let mut status = match &ran {
+        Ok(ends) => ends::worst(ends.iter().map(|end| &end.ended)),
         Err(failure) => failure.status,
     };
     if let Some(path) = &args.result_file {
-        if let Err(failure) = result_file::write(path, &ended, &tally, started.elapsed()) {
+        if let Err(failure) = result_file::write(path, &ran, started.elapsed()) {
             tell(&failure.message);
             status = if status == 0 { failure.status } else { status };
         }
     }
-    match ended {
-        Ok(StopReason::Shutdown | StopReason::TestExit(_)) => {}
-        Ok(StopReason::Timeout) => tell(&match args.timeout {
-            Some(allowed) => format!("the time allowed was up: {allowed:?}"),
-            None => StopReason::Timeout.to_string(),
-        }),
-        Ok(reason) => tell(&reason.to_string()),
+    match ran {
+        Ok(ends) => ends::tell_all(&ends, args.timeout),
         Err(failure) => tell(&failure.message),
     }
     Ok(status)
 }
 
-fn run_guest(args: &RunArgs, started: Instant, tally: &mut Tally) -> Result<StopReason, Failure> {
-    let config = args.guest.load()?;
-    // What is wrong with the configuration comes before what is wrong with the host.
+fn run_guests(args: &RunArgs, started: Instant) -> Result<Vec<End>, Failure> {
     let (hal, platform) = match host::open() {
-        Ok(opened) => opened,
-        Err(failure) => {
-            Plan::new(&config, &host::usual()?)?;
-            return Err(failure);
-        }
+        Ok((hal, platform)) => (Ok(hal), Ok(platform)),
+        Err(failure) => (Err(failure.clone()), Err(failure)),
     };
-    let plan = Arc::new(Plan::new(&config, &platform)?);
+    let plans = plan(&args.guest, platform).map_err(|wrong| wrong.failure)?;
     let out = Arc::new(console::output());
     log_output::join(&out);
-    for note in plan.all_notes() {
-        log::info!("note: {note}");
+    if plans.len() > 1 {
+        about::name(plans.iter().map(|plan| (plan.id, plan.name.clone())));
     }
-    let machine = Machine::build(&plan, hal, out.clone(), &Arc::default())?;
+    for plan in &plans {
+        let _about = about::about(plan.id);
+        plan.all_notes().for_each(|note| log::info!("note: {note}"));
+    }
+    let style = args.console.unwrap_or_else(Style::usual);
+    let desk = Desk::new(&out, plans.iter().map(|plan| plan.name.as_str()), style)?;
+    let blueprints = Blueprint::for_all(plans, &desk);
+    let machines = build_all(&blueprints, hal?)?;
     let signals =
         signals::block().map_err(|errno| Failure::call("receive signals (signalfd)", errno))?;
-    let settings = session::Settings {
-        deadline: args.timeout.map(|timeout| started + timeout),
-        no_reboot: args.no_reboot,
-    };
-    let session = Session::new(plan, out.clone(), signals, settings, machine)?;
-    let mut session = session.run()?;
-    let ended = session.ended.take().unwrap_or_else(|| Err(Failure::failed("the guest vanished")));
-    *tally = mem::take(&mut session.tally);
-    let hurry = matches!(ended, Ok(StopReason::Signal(_) | StopReason::Quit | StopReason::Timeout));
-    drain(&out, &session.signals, hurry);
-    tally.console_dropped = out.dropped() + out.waiting();
-    ended
-}
-
-/// A fresh machine on fresh hardware.
-fn rebuild(plan: &Plan, out: &Arc<Sink>) -> Result<Machine<KvmHal>, Failure> {
-    Ok(Machine::build(plan, KvmHal::new()?, out.clone(), &Arc::default())?)
+    let guests = blueprints.into_iter().zip(machines).enumerate();
+    let guests = guests
+        .map(|(number, (blueprint, machine))| {
+            Guest::new(number, blueprint, machine, args.no_reboot)
+        })
+        .collect::<Result<_, _>>()?;
+    let deadline = args.timeout.map(|timeout| started + timeout);
+    let session = Session::new(guests, desk, out.clone(), signals, deadline)?;
+    let (mut ends, desk, signals) = session.run()?.into_ends();
+    let hurry = ends::is_in_a_hurry(&ends);
+    if !hurry {
+        desk.flush_kept();
+    }
+    drain(&out, &signals, hurry);
+    if let [alone] = ends.as_mut_slice() {
+        alone.tally.console_dropped = out.dropped() + out.waiting();
+    }
+    Ok(ends)
 }
 
 /// Waits for stdout to take what the guest has printed: for as long as it takes some and no signal

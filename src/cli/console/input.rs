@@ -1,6 +1,6 @@
-//! From stdin to the guest: no more is read than the guest takes, so that a gigabyte that it never
+//! From stdin to the guests: no more is read than the guest takes, so that a gigabyte that it never
 //! reads costs nothing. A terminal is the exception, for its commands must be seen: it is read ahead
-//! of the guest, up to a limit.
+//! of the guest, up to a limit. What is no terminal is for the first guest.
 
 use std::{collections::VecDeque, io};
 
@@ -39,16 +39,19 @@ enum Source {
     Ended,
 }
 
-/// Standard input, and what of it the guest has not taken yet.
+/// Standard input, and what of it each guest has not taken yet.
 #[derive(Debug)]
 pub struct Input {
     source: Source,
-    waiting: VecDeque<u8>,
+    /// Whose the next key is.
+    selected: usize,
+    waiting: Vec<VecDeque<u8>>,
 }
 
 impl Input {
-    /// Standard input as it is; a terminal becomes raw if it is ours.
-    pub fn open() -> Self {
+    /// Standard input as it is, for so many guests, at least one; a terminal becomes raw if it is
+    /// ours.
+    pub fn open(guests: usize) -> Self {
         let source = match Terminal::open() {
             Ok(Some(terminal)) => {
                 terminal.enter();
@@ -60,7 +63,7 @@ impl Input {
                 Source::Ended
             }
         };
-        Self { source, waiting: VecDeque::new() }
+        Self { source, selected: 0, waiting: vec![VecDeque::new(); guests] }
     }
 
     /// Stdin is something that cannot be waited for.
@@ -70,12 +73,17 @@ impl Input {
         }
     }
 
+    /// Keys come from a terminal.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.source, Source::Terminal(..))
+    }
+
     /// How stdin is to be watched now.
     pub fn watch(&self) -> Watch {
         match self.source {
             Source::Terminal(..) if terminal::in_foreground() => Watch::Level,
             Source::Terminal(..) => Watch::Edge,
-            Source::Stream if self.waiting.is_empty() => Watch::Level,
+            Source::Stream if self.waiting[0].is_empty() => Watch::Level,
             _ => Watch::Not,
         }
     }
@@ -99,7 +107,7 @@ impl Input {
                 }
                 self.read_terminal(hung_up)
             }
-            Source::Stream if self.waiting.is_empty() => {
+            Source::Stream if self.waiting[0].is_empty() => {
                 self.read_chunk();
                 Vec::new()
             }
@@ -107,19 +115,27 @@ impl Input {
         }
     }
 
-    /// Gives the guest what it takes.
-    pub fn deliver(&mut self, guest: &dyn ConsoleIn) {
+    /// From now on the keys are for that guest.
+    pub fn select(&mut self, number: usize) {
+        if number < self.waiting.len() {
+            self.selected = number;
+        }
+    }
+
+    /// Gives the guest of that number what it takes.
+    pub fn deliver(&mut self, number: usize, guest: &dyn ConsoleIn) {
         loop {
-            if self.waiting.is_empty() && matches!(self.source, Source::File) {
+            if number == 0 && self.waiting[0].is_empty() && matches!(self.source, Source::File) {
                 self.read_chunk();
             }
-            if self.waiting.is_empty() {
+            let waiting = &mut self.waiting[number];
+            if waiting.is_empty() {
                 return;
             }
-            let bytes = self.waiting.make_contiguous();
+            let bytes = waiting.make_contiguous();
             let offered = bytes.len();
             let taken = guest.feed(bytes).min(offered);
-            self.waiting.drain(..taken);
+            waiting.drain(..taken);
             if taken < offered {
                 return;
             }
@@ -136,12 +152,18 @@ impl Input {
             Ok(0) => self.source = Source::Ended,
             Ok(n) => {
                 for byte in &buffer[..n] {
+                    let waiting = &mut self.waiting[self.selected];
                     match keys.typed(*byte) {
-                        Typed::Byte(byte) if self.waiting.len() < TYPED_AHEAD => {
-                            self.waiting.push_back(byte);
+                        Typed::Byte(byte) if waiting.len() < TYPED_AHEAD => waiting.push_back(byte),
+                        Typed::Byte(_) | Typed::Nothing => {}
+                        Typed::Command(command) => {
+                            // The keys that follow are for the other one already.
+                            if let Command::Select(number) = command {
+                                let known = number < self.waiting.len();
+                                self.selected = if known { number } else { self.selected };
+                            }
+                            commands.push(command);
                         }
-                        Typed::Command(command) => commands.push(command),
-                        _ => {}
                     }
                 }
             }
@@ -157,7 +179,7 @@ impl Input {
         let mut buffer = [0; CHUNK];
         match read(io::stdin(), &mut buffer) {
             Ok(0) => self.source = Source::Ended,
-            Ok(n) => self.waiting.extend(&buffer[..n]),
+            Ok(n) => self.waiting[0].extend(&buffer[..n]),
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(errno) => {
                 // Closed for reading, for example: there is no input then.

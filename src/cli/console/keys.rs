@@ -2,15 +2,29 @@
 
 /// Begins a command.
 const CTRL_A: u8 = 0x01;
+/// Guests that have a key: 1 to 9.
+const DIGITS: usize = 9;
 
-/// What `Ctrl-A h` shows.
-pub const HELP: &str = "
+/// What `Ctrl-A h` shows, with the labels of the guests and which of them gets the keys.
+pub fn help(guests: &[String], selected: usize) -> String {
+    let several = guests.len() > 1;
+    let ends = if several { "all guests" } else { "the guest" };
+    let mut text = format!(
+        "
 axvmm: keys on the console
-  Ctrl-A x       ends the guest and axvmm
+  Ctrl-A x       ends {ends} and axvmm
   Ctrl-A d       presses Ctrl-Alt-Del (x86_64) or the power button (aarch64)
   Ctrl-A Ctrl-A  sends Ctrl-A to the guest, as Ctrl-A a does
   Ctrl-A h       this text
-";
+"
+    );
+    for (number, guest) in guests.iter().enumerate().take(DIGITS).filter(|_| several) {
+        let guest = guest.trim_end();
+        let now = if number == selected { ", where they go now" } else { "" };
+        text += &format!("  Ctrl-A {}       the keys go to {guest}{now}\n", number + 1);
+    }
+    text
+}
 
 /// What a user asks of the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +32,8 @@ pub enum Command {
     Quit,
     Help,
     Button,
+    /// The console of the guest with this number, counted from 0.
+    Select(usize),
 }
 
 /// What becomes of a byte that was typed.
@@ -46,6 +62,7 @@ impl Keys {
             b'x' | b'X' => Typed::Command(Command::Quit),
             b'h' | b'H' | b'?' => Typed::Command(Command::Help),
             b'd' | b'D' => Typed::Command(Command::Button),
+            b'1'..=b'9' => Typed::Command(Command::Select(usize::from(byte - b'1'))),
             CTRL_A | b'a' | b'A' => Typed::Byte(CTRL_A),
             _ => Typed::Nothing,
         }
@@ -81,5 +98,15 @@ mod tests {
         check(b"a\x01hb\x01dx\x01x", b"abx", &[Command::Help, Command::Button, Command::Quit]);
         check(b"\x01\x01x\x01ax", b"\x01x\x01x", &[]);
         check(b"\x01zx", b"x", &[]);
+        check(b"a1\x011b\x0190\x010", b"a1b0", &[Command::Select(0), Command::Select(8)]);
+    }
+
+    #[test]
+    fn the_help_has_a_key_for_each_guest_where_there_are_several() {
+        assert!(!help(&["[a] ".to_owned()], 0).contains("Ctrl-A 1"));
+        let labels: Vec<_> = (1..=12).map(|n| format!("[g{n}] ")).collect();
+        let text = help(&labels, 1);
+        assert!(text.contains("Ctrl-A 2       the keys go to [g2], where they go now\n"), "{text}");
+        assert!(text.contains("Ctrl-A 9") && !text.contains("g10"), "{text}");
     }
 }

@@ -1,101 +1,70 @@
-//! The main thread while a guest runs: waits for the guest's end, signals, time and input, and
-//! starts the guest again when it resets itself.
+//! The main thread while guests run: waits for their ends, signals, time and input, and ends when the
+//! last guest has ended.
 
 use std::{
     io,
-    sync::{Arc, mpsc},
-    thread,
+    os::fd::{AsFd, AsRawFd},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
-use nix::sys::{eventfd::EventFd, signal::Signal, signalfd::SignalFd};
+use nix::sys::{signal::Signal, signalfd::SignalFd};
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::{signals, tally::Tally};
+use super::{
+    ends::{End, tell_one},
+    guest::Guest,
+    signals,
+    watch::{self, of_process},
+};
 use crate::{
     cli::{
         Failure,
-        console::{Command, HELP, Input, Watch},
+        console::{Command, Desk, Input, Watch},
         log_output,
         sink::Sink,
     },
-    kvm::KvmHal,
-    machine::{Machine, Plan},
-    ratelimit::RateLimit,
-    vm::{StopReason, VCpuThreads},
+    vm::StopReason,
 };
 
 /// How long vCPUs may take to leave when somebody waits for the end.
 const GRACE: Duration = Duration::from_millis(400);
 
-/// What is watched, as the event loop's data.
-const SIGNALS: u32 = 0;
-const TIMEOUT: u32 = 1;
-const STOPPED: u32 = 2;
-const GRACE_OVER: u32 = 3;
-const REBUILT: u32 = 4;
-const STDIN: u32 = 5;
-const GUEST_LISTENS: u32 = 6;
-/// And from here on, the alarms of the guest's clocks.
-const ALARMS: u32 = 7;
+/// What is watched beside the guests.
+const SIGNALS: u16 = 0;
+const TIMEOUT: u16 = 1;
+const GRACE_OVER: u16 = 2;
+const STDIN: u16 = 3;
+const QUIET: u16 = 4;
 
-/// What the user has set.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    pub deadline: Option<Instant>,
-    pub no_reboot: bool,
-}
-
-/// How a guest ended; a failure is axvmm's or its host's.
-pub type Ended = Result<StopReason, Failure>;
-type Rebuilt = Result<Machine<KvmHal>, Failure>;
-
-/// A guest from its first start to its end: what is watched, and what it acts on.
+/// All guests from their start to the last one's end: what is watched, and what it acts on.
 pub struct Session {
-    plan: Arc<Plan>,
+    guests: Vec<Guest>,
+    desk: Desk,
     out: Arc<Sink>,
-    settings: Settings,
-    pub tally: Tally,
-    pub signals: SignalFd,
+    signals: SignalFd,
     timeout: Option<TimerFd>,
-    /// Runs once the guest is told to end.
+    /// Runs once the guests are told to end.
     grace: TimerFd,
-    /// Signalled when the last vCPU has left.
-    stopped: Arc<EventFd>,
-    /// Built and not started yet.
-    fresh: Option<Machine<KvmHal>>,
-    running: Option<Running>,
-    /// Signalled when there is something in `rebuilding`.
-    rebuilt: Arc<EventFd>,
-    rebuilding: Option<mpsc::Receiver<Rebuilt>>,
+    ending: bool,
     input: Input,
     watched: Watch,
-    /// Why the guest is to end, once somebody has decided so.
-    ending: Option<StopReason>,
-    pub ended: Option<Ended>,
-}
-
-struct Running {
-    machine: Machine<KvmHal>,
-    threads: VCpuThreads<KvmHal>,
+    /// What keeps axvmm from waiting for anything.
+    failed: Option<Failure>,
 }
 
 impl Session {
     /// All that a run needs. The terminal becomes raw.
     pub fn new(
-        plan: Arc<Plan>,
+        guests: Vec<Guest>,
+        desk: Desk,
         out: Arc<Sink>,
         signals: SignalFd,
-        settings: Settings,
-        machine: Machine<KvmHal>,
+        deadline: Option<Instant>,
     ) -> Result<Self, Failure> {
-        let eventfd = || {
-            let made = EventFd::new().map(Arc::new);
-            made.map_err(|errno| Failure::call("make an eventfd", errno))
-        };
         let timer = || TimerFd::new().map_err(|errno| Failure::call("make a timerfd", errno));
-        let timeout = match settings.deadline {
+        let timeout = match deadline {
             Some(deadline) => {
                 let mut timeout = timer()?;
                 set(&mut timeout, deadline.saturating_duration_since(Instant::now()))?;
@@ -104,129 +73,103 @@ impl Session {
             None => None,
         };
         Ok(Self {
-            plan,
+            input: Input::open(guests.len()),
+            guests,
+            desk,
             out,
-            settings,
-            tally: Tally::default(),
             signals,
             timeout,
             grace: timer()?,
-            stopped: eventfd()?,
-            fresh: Some(machine),
-            running: None,
-            rebuilt: eventfd()?,
-            rebuilding: None,
-            input: Input::open(),
+            ending: false,
             watched: Watch::Not,
-            ending: None,
-            ended: None,
+            failed: None,
         })
     }
 
-    /// Runs the guest until it ends for good, which is told in `ended`.
+    /// Runs the guests until all have ended for good.
     pub fn run(self) -> Result<Self, Failure> {
-        let mut events = EventManager::new().map_err(loop_failed)?;
+        let mut events = EventManager::new().map_err(watch::failed)?;
         let id = events.add_subscriber(self);
-        while events.subscriber_mut(id).map_err(loop_failed)?.ended.is_none() {
-            events.run().map_err(loop_failed)?;
+        while !events.subscriber_mut(id).map_err(watch::failed)?.is_over() {
+            events.run().map_err(watch::failed)?;
         }
-        events.remove_subscriber(id).map_err(loop_failed)
+        events.remove_subscriber(id).map_err(watch::failed)
     }
 
-    /// Starts `fresh`.
-    fn start(&mut self, ops: &mut EventOps<'_>) -> Result<(), Failure> {
-        let Some(machine) = self.fresh.take() else { return Ok(()) };
-        let stopped = self.stopped.clone();
-        let on_stopped = move || {
-            // The counter cannot overflow: it is read after each VM.
-            let _ = stopped.write(1);
-        };
-        let threads = VCpuThreads::spawn(&machine.vm, on_stopped)?;
-        machine.vm.boot()?;
-        let notify = machine.handles.serial.notify();
-        ops.add(Events::with_data(notify, GUEST_LISTENS, EventSet::IN)).map_err(loop_failed)?;
-        for (alarm, data) in machine.handles.alarms.iter().zip(ALARMS..) {
-            let timer = Events::with_data(alarm.timer(), data, EventSet::IN);
-            ops.add(timer).map_err(loop_failed)?;
-        }
-        self.running = Some(Running { machine, threads });
-        self.deliver();
-        Ok(())
+    fn is_over(&self) -> bool {
+        self.failed.is_some() || self.guests.iter().all(|guest| guest.ended.is_some())
     }
 
-    /// The last vCPU has left.
-    fn stopped(&mut self, ops: &mut EventOps<'_>) -> Result<(), Failure> {
-        let _ = self.stopped.read();
-        let Some(Running { machine, threads }) = self.running.take() else { return Ok(()) };
-        let notify = machine.handles.serial.notify();
-        ops.remove(Events::new(notify, EventSet::IN)).map_err(loop_failed)?;
-        for alarm in &machine.handles.alarms {
-            ops.remove(Events::new(alarm.timer(), EventSet::IN)).map_err(loop_failed)?;
-        }
-        let reason = threads.join();
-        self.tally.add(&machine.vm);
-        match (reason, self.ending.take()) {
-            (StopReason::Reset, None) if !self.settings.no_reboot => self.rebuild(machine)?,
-            // Told to end, and before it was, it reset itself.
-            (StopReason::Reset, Some(reason)) => self.ended = Some(Ok(reason)),
-            (reason, _) => self.ended = Some(Ok(reason)),
-        }
-        Ok(())
+    /// How each guest ended.
+    pub fn into_ends(self) -> (Vec<End>, Desk, SignalFd) {
+        let failure = self.failed.unwrap_or_else(|| Failure::failed("the guest vanished"));
+        let ends = self.guests.into_iter().enumerate().map(|(number, guest)| {
+            let mut end = guest.into_end(&failure);
+            end.tally.console_dropped = self.desk.dropped(number);
+            end
+        });
+        (ends.collect(), self.desk, self.signals)
     }
 
-    /// Makes the machine anew, on a thread: a signal must not have to wait for it.
-    fn rebuild(&mut self, old: Machine<KvmHal>) -> Result<(), Failure> {
-        static TOLD: RateLimit = RateLimit::new(3, Duration::from_secs(10));
-        self.tally.reboots += 1;
-        if TOLD.pass().is_some() {
-            log::info!("the guest reset itself: starting it again (reboot {})", self.tally.reboots);
-        }
-        let (plan, out) = (self.plan.clone(), self.out.clone());
-        let (rebuilt, (sender, receiver)) = (self.rebuilt.clone(), mpsc::channel());
-        let work = move || {
-            // First, so that there is never the memory of two.
-            drop(old);
-            // If nobody waits any more, the machine is not wanted.
-            let _ = sender.send(super::rebuild(&plan, &out));
-            let _ = rebuilt.write(1);
-        };
-        let spawned = thread::Builder::new().name("reboot".to_owned()).spawn(work);
-        spawned.map_err(|error| Failure::call("start the thread that reboots the guest", error))?;
-        self.rebuilding = Some(receiver);
-        Ok(())
-    }
-
-    fn rebuilt(&mut self, ops: &mut EventOps<'_>) -> Result<(), Failure> {
-        let _ = self.rebuilt.read();
-        if let Some(machine) = self.rebuilding.take().and_then(|built| built.try_recv().ok()) {
-            self.fresh = Some(machine?);
-            self.start(ops)?;
-        }
-        Ok(())
-    }
-
-    /// Ends the guest, from outside; the first reason stands.
-    fn end(&mut self, reason: StopReason) -> Result<(), Failure> {
+    /// Ends all guests, from outside.
+    fn end(&mut self, reason: &StopReason) -> Result<(), Failure> {
+        self.ending = true;
         self.out.hurry();
-        match &self.running {
-            Some(running) => {
-                running.machine.vm.stop(reason.clone());
-                set(&mut self.grace, GRACE)?;
-                self.ending.get_or_insert(reason);
-            }
-            None => self.ended = Some(Ok(reason)),
-        }
-        Ok(())
+        self.for_each(|guest| guest.end(reason.clone()));
+        set(&mut self.grace, GRACE)
     }
 
-    /// The vCPUs do not leave: something in the host holds them. The process's end will end them.
-    fn grace_over(&mut self) -> Result<(), Failure> {
-        if let (Some(running), Some(reason)) = (&self.running, self.ending.take()) {
-            log::warn!("the guest's processors did not stop in time");
-            self.tally.add(&running.machine.vm);
-            self.ended = Some(Ok(reason));
+    /// Does it to each guest that has not ended, and sees to those that end by it.
+    fn for_each(&mut self, mut act: impl FnMut(&mut Guest)) {
+        for number in 0..self.guests.len() {
+            self.with(number, &mut act);
         }
-        Ok(())
+    }
+
+    fn with(&mut self, number: usize, act: impl FnOnce(&mut Guest)) {
+        let Some(guest) = self.guests.get_mut(number) else { return };
+        if guest.ended.is_some() {
+            return;
+        }
+        act(guest);
+        if guest.ended.is_some() {
+            self.has_ended(number);
+        } else {
+            self.deliver(number);
+        }
+    }
+
+    /// Tells how a guest ended where others may go on, and leaves its console.
+    fn has_ended(&mut self, number: usize) {
+        self.desk.flush(number);
+        let guest = &self.guests[number];
+        if !guest.blueprint.several {
+            return;
+        }
+        if let Some(ended) = &guest.ended {
+            tell_one(guest.blueprint.plan.id, ended);
+        }
+        let at_its_console = number == self.desk.selected() && self.input.is_terminal();
+        if self.ending || !at_its_console {
+            return;
+        }
+        if let Some(next) = self.guests.iter().position(|guest| guest.ended.is_none()) {
+            self.select(next);
+        }
+    }
+
+    fn select(&mut self, number: usize) {
+        if self.guests.len() > 1 {
+            let has_ended = self.guests.get(number).is_some_and(|guest| guest.ended.is_some());
+            self.input.select(number);
+            self.desk.select(number, has_ended);
+        }
+    }
+
+    fn deliver(&mut self, number: usize) {
+        if let Some(serial) = self.guests.get(number).and_then(Guest::serial) {
+            self.input.deliver(number, serial);
+        }
     }
 
     fn signals(&mut self) -> Result<(), Failure> {
@@ -237,7 +180,7 @@ impl Session {
                     self.input.resume();
                 }
                 Signal::SIGCONT => self.input.resume(),
-                signal => self.end(StopReason::Signal(signal as i32))?,
+                signal => self.end(&StopReason::Signal(signal as i32))?,
             }
         }
         Ok(())
@@ -247,30 +190,14 @@ impl Session {
         let hung_up = events.intersects(EventSet::HANG_UP | EventSet::ERROR);
         for command in self.input.readable(hung_up) {
             match command {
-                Command::Quit => self.end(StopReason::Quit)?,
-                Command::Help => log_output::tell_raw(HELP),
-                Command::Button => self.press_button(),
+                Command::Quit => self.end(&StopReason::Quit)?,
+                Command::Help => log_output::tell_raw(&self.desk.help()),
+                Command::Button => self.guests[self.desk.selected()].press_button(),
+                Command::Select(number) => self.select(number),
             }
         }
-        self.deliver();
+        (0..self.guests.len()).for_each(|number| self.deliver(number));
         Ok(())
-    }
-
-    fn press_button(&self) {
-        let Some(running) = &self.running else { return };
-        match &running.machine.handles.button {
-            None => log_output::tell("this board has no button; end it with Ctrl-A x"),
-            Some(button) if !button.press() => {
-                log_output::tell(&format!("the guest does not wait for it: no {button}"));
-            }
-            Some(_) => {}
-        }
-    }
-
-    fn deliver(&mut self) {
-        if let Some(running) = &self.running {
-            self.input.deliver(&*running.machine.handles.serial);
-        }
     }
 
     /// Watches stdin as it is to be watched now.
@@ -283,7 +210,7 @@ impl Session {
             Watch::Edge => EventSet::IN | EventSet::EDGE_TRIGGERED,
             _ => EventSet::IN,
         };
-        let stdin = Events::with_data(&io::stdin(), STDIN, set);
+        let stdin = Events::with_data(&io::stdin(), of_process(STDIN), set);
         let done = match (self.watched, wanted) {
             (Watch::Not, _) => ops.add(stdin),
             (_, Watch::Not) => ops.remove(stdin),
@@ -295,69 +222,60 @@ impl Session {
                 // A file, which is always ready and cannot be watched.
                 self.watched = Watch::Not;
                 self.input.is_a_file();
-                self.deliver();
+                self.deliver(0);
                 Ok(())
             }
-            done => done.map_err(loop_failed),
+            done => done.map_err(watch::failed),
         }
     }
 
     fn watch_all(&mut self, ops: &mut EventOps<'_>) -> event_manager::Result<()> {
-        ops.add(Events::with_data(&self.signals, SIGNALS, EventSet::IN))?;
-        ops.add(Events::with_data(&*self.stopped, STOPPED, EventSet::IN))?;
-        ops.add(Events::with_data(&*self.rebuilt, REBUILT, EventSet::IN))?;
-        ops.add(Events::with_data(&self.grace, GRACE_OVER, EventSet::IN))?;
-        match &self.timeout {
-            Some(timeout) => ops.add(Events::with_data(timeout, TIMEOUT, EventSet::IN)),
+        let on = EventSet::IN;
+        ops.add(Events::with_data(&self.signals, of_process(SIGNALS), on))?;
+        ops.add(Events::with_data(&self.grace, of_process(GRACE_OVER), on))?;
+        if let Some(timeout) = &self.timeout {
+            ops.add(Events::with_data(timeout, of_process(TIMEOUT), on))?;
+        }
+        match self.desk.timer() {
+            Some(timer) => {
+                ops.add(Events::with_data_raw(timer.as_fd().as_raw_fd(), of_process(QUIET), on))
+            }
             None => Ok(()),
         }
     }
 
     fn handle(&mut self, events: &Events, ops: &mut EventOps<'_>) -> Result<(), Failure> {
-        match events.data() {
-            SIGNALS => self.signals(),
-            TIMEOUT => {
+        match watch::whose(events.data()) {
+            (Some(number), what) => self.with(number, |guest| guest.handle(what, ops)),
+            (None, SIGNALS) => self.signals()?,
+            (None, TIMEOUT) => {
                 let _ = self.timeout.as_mut().map(TimerFd::wait);
-                self.end(StopReason::Timeout)
+                self.end(&StopReason::Timeout)?;
             }
-            STOPPED => self.stopped(ops),
-            GRACE_OVER => {
+            (None, GRACE_OVER) => {
                 let _ = self.grace.wait();
-                self.grace_over()
+                self.for_each(Guest::give_up);
             }
-            REBUILT => self.rebuilt(ops),
-            STDIN => self.stdin(events.event_set()),
-            alarm @ ALARMS.. => {
-                let alarms = self.running.iter().flat_map(|it| &it.machine.handles.alarms);
-                alarms.skip((alarm - ALARMS) as usize).take(1).for_each(|it| it.timer_expired());
-                Ok(())
-            }
-            _ => {
-                if let Some(running) = &self.running {
-                    let _ = running.machine.handles.serial.notify().read();
-                }
-                self.deliver();
-                Ok(())
-            }
+            (None, STDIN) => self.stdin(events.event_set())?,
+            (None, _) => self.desk.flush_quiet(),
         }
+        Ok(())
     }
 }
 
 impl MutEventSubscriber for Session {
     fn init(&mut self, ops: &mut EventOps<'_>) {
-        let started = self
-            .start(ops)
-            .and_then(|()| self.watch_all(ops).map_err(loop_failed))
-            .and_then(|()| self.watch_stdin(ops));
-        if let Err(failure) = started {
-            self.ended = Some(Err(failure));
-        }
+        self.desk.begin();
+        self.for_each(|guest| guest.begin(ops));
+        let watched =
+            self.watch_all(ops).map_err(watch::failed).and_then(|()| self.watch_stdin(ops));
+        self.failed = watched.err();
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
         let handled = self.handle(&events, ops).and_then(|()| self.watch_stdin(ops));
         if let Err(failure) = handled {
-            self.ended.get_or_insert(Err(failure));
+            self.failed.get_or_insert(failure);
         }
     }
 }
@@ -366,12 +284,4 @@ fn set(timer: &mut TimerFd, after: Duration) -> Result<(), Failure> {
     // 0 would disarm it.
     let after = after.max(Duration::from_nanos(1));
     timer.reset(after, None).map_err(|errno| Failure::call("set a timer", errno))
-}
-
-fn loop_failed(error: event_manager::Error) -> Failure {
-    use event_manager::Error::{Epoll, EventFd};
-    match error {
-        Epoll(errno) | EventFd(errno) => Failure::call("wait for events (epoll)", errno),
-        other => Failure::failed(format!("Failed to wait for events: {other}")),
-    }
 }

@@ -1,0 +1,285 @@
+//! One guest from its first start to its end: what of it is watched, and what becomes of it. A
+//! guest that resets itself is built anew.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use event_manager::{EventOps, EventSet, Events};
+use nix::sys::eventfd::EventFd;
+
+use super::{
+    blueprint::Blueprint,
+    ends::{End, tell_one},
+    tally::Tally,
+    watch,
+};
+use crate::{
+    cli::{Failure, about::about, log_output},
+    devices::console::ConsoleIn,
+    kvm::KvmHal,
+    machine::Machine,
+    ratelimit::RateLimit,
+    vm::{StopReason, VCpuThreads},
+};
+
+/// What is watched of a guest: the last vCPU has left.
+const STOPPED: u16 = 0;
+/// A machine is built, or cannot be.
+const REBUILT: u16 = 1;
+/// It takes input again.
+const LISTENS: u16 = 2;
+/// And from here on, the alarms of its clocks.
+const ALARMS: u16 = 3;
+
+/// How a guest ended; a failure is axvmm's or its host's.
+pub type Ended = Result<StopReason, Failure>;
+type Built = Result<Machine<KvmHal>, Failure>;
+
+/// A guest among those of the process.
+pub struct Guest {
+    number: usize,
+    pub blueprint: Arc<Blueprint>,
+    no_reboot: bool,
+    pub tally: Tally,
+    /// Signalled when the last vCPU has left.
+    stopped: Arc<EventFd>,
+    /// Built and not started yet.
+    fresh: Option<Machine<KvmHal>>,
+    running: Option<Running>,
+    /// Signalled when there is something in `rebuilding`.
+    rebuilt: Arc<EventFd>,
+    rebuilding: Option<mpsc::Receiver<Built>>,
+    reboots_told: RateLimit,
+    /// How the guest is to end, once somebody has decided so, or something has failed.
+    ending: Option<Ended>,
+    pub ended: Option<Ended>,
+}
+
+struct Running {
+    machine: Machine<KvmHal>,
+    threads: VCpuThreads<KvmHal>,
+}
+
+impl Guest {
+    /// A guest with its first machine. Its number is its place among all, from 0.
+    pub fn new(
+        number: usize,
+        blueprint: Arc<Blueprint>,
+        machine: Machine<KvmHal>,
+        no_reboot: bool,
+    ) -> Result<Self, Failure> {
+        let eventfd = || {
+            let made = EventFd::new().map(Arc::new);
+            made.map_err(|errno| Failure::call("make an eventfd", errno))
+        };
+        Ok(Self {
+            number,
+            blueprint,
+            no_reboot,
+            tally: Tally::default(),
+            stopped: eventfd()?,
+            fresh: Some(machine),
+            running: None,
+            rebuilt: eventfd()?,
+            rebuilding: None,
+            reboots_told: RateLimit::new(3, Duration::from_secs(10)),
+            ending: None,
+            ended: None,
+        })
+    }
+
+    /// Starts the guest for the first time.
+    pub fn begin(&mut self, ops: &mut EventOps<'_>) {
+        let _about = about(self.blueprint.plan.id);
+        let begun = self.watch(ops).and_then(|()| self.start(ops));
+        self.settle(begun);
+    }
+
+    fn watch(&self, ops: &mut EventOps<'_>) -> Result<(), Failure> {
+        for (what, fd) in [(STOPPED, &self.stopped), (REBUILT, &self.rebuilt)] {
+            let data = watch::of_guest(self.number, what);
+            add(ops, Events::with_data(&**fd, data, EventSet::IN))?;
+        }
+        Ok(())
+    }
+
+    /// Acts on what has happened to it.
+    pub fn handle(&mut self, what: u16, ops: &mut EventOps<'_>) {
+        let _about = about(self.blueprint.plan.id);
+        let handled = match what {
+            STOPPED => self.stopped(ops),
+            REBUILT => self.rebuilt(ops),
+            LISTENS => {
+                if let Some(running) = &self.running {
+                    let _ = running.machine.handles.serial.notify().read();
+                }
+                Ok(())
+            }
+            alarm => {
+                let alarms = self.running.iter().flat_map(|it| &it.machine.handles.alarms);
+                let expired = alarms.skip(usize::from(alarm - ALARMS)).take(1);
+                expired.for_each(|it| it.timer_expired());
+                Ok(())
+            }
+        };
+        self.settle(handled);
+    }
+
+    /// A guest for which something failed ends.
+    fn settle(&mut self, done: Result<(), Failure>) {
+        let Err(failure) = done else { return };
+        match &self.running {
+            Some(running) => {
+                running.machine.vm.stop(StopReason::Failed(failure.message.clone()));
+                self.ending = Some(Err(failure));
+            }
+            None => {
+                self.ended.get_or_insert(Err(failure));
+            }
+        }
+    }
+
+    /// Starts `fresh`.
+    fn start(&mut self, ops: &mut EventOps<'_>) -> Result<(), Failure> {
+        let Some(machine) = self.fresh.take() else { return Ok(()) };
+        let stopped = self.stopped.clone();
+        let on_stopped = move || {
+            // The counter cannot overflow: it is read after each VM.
+            let _ = stopped.write(1);
+        };
+        let threads = VCpuThreads::spawn(&machine.vm, on_stopped)?;
+        let Running { machine, .. } = self.running.insert(Running { machine, threads });
+        machine.vm.boot()?;
+        let of_guest = |what| watch::of_guest(self.number, what);
+        let notify = machine.handles.serial.notify();
+        add(ops, Events::with_data(notify, of_guest(LISTENS), EventSet::IN))?;
+        for (alarm, what) in machine.handles.alarms.iter().zip(ALARMS..) {
+            add(ops, Events::with_data(alarm.timer(), of_guest(what), EventSet::IN))?;
+        }
+        Ok(())
+    }
+
+    /// The last vCPU has left.
+    fn stopped(&mut self, ops: &mut EventOps<'_>) -> Result<(), Failure> {
+        let _ = self.stopped.read();
+        let Some(Running { machine, threads }) = self.running.take() else { return Ok(()) };
+        let reason = threads.join();
+        self.tally.add(&machine.vm);
+        let ended = match (reason, self.ending.take()) {
+            (_, Some(Err(failure))) => Err(failure),
+            (StopReason::Reset, None) if !self.no_reboot => {
+                unwatch(&machine, ops)?;
+                return self.rebuild(machine);
+            }
+            // Told to end, and before it was, it reset itself.
+            (StopReason::Reset, Some(Ok(reason))) => Ok(reason),
+            (reason, _) => Ok(reason),
+        };
+        self.ended = Some(ended);
+        unwatch(&machine, ops)
+    }
+
+    /// Makes the machine anew, on a thread: a signal must not have to wait for it.
+    fn rebuild(&mut self, old: Machine<KvmHal>) -> Result<(), Failure> {
+        self.tally.reboots += 1;
+        if self.reboots_told.pass().is_some() {
+            log::info!("the guest reset itself: starting it again (reboot {})", self.tally.reboots);
+        }
+        let blueprint = self.blueprint.clone();
+        let (rebuilt, (sender, receiver)) = (self.rebuilt.clone(), mpsc::channel());
+        let work = move || {
+            let _about = about(blueprint.plan.id);
+            // First, so that there is never the memory of two.
+            drop(old);
+            // If nobody waits any more, the machine is not wanted.
+            let _ = sender.send(blueprint.build());
+            let _ = rebuilt.write(1);
+        };
+        let spawned = thread::Builder::new().name("reboot".to_owned()).spawn(work);
+        spawned.map_err(|error| Failure::call("start the thread that reboots the guest", error))?;
+        self.rebuilding = Some(receiver);
+        Ok(())
+    }
+
+    fn rebuilt(&mut self, ops: &mut EventOps<'_>) -> Result<(), Failure> {
+        let _ = self.rebuilt.read();
+        if let Some(machine) = self.rebuilding.take().and_then(|built| built.try_recv().ok()) {
+            if self.ended.is_none() {
+                self.fresh = Some(machine?);
+                self.start(ops)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the guest, from outside; the first reason stands.
+    pub fn end(&mut self, reason: StopReason) {
+        match &self.running {
+            Some(running) => {
+                running.machine.vm.stop(reason.clone());
+                self.ending.get_or_insert(Ok(reason));
+            }
+            None => {
+                self.ended.get_or_insert(Ok(reason));
+            }
+        }
+    }
+
+    /// The vCPUs do not leave: something in the host holds them. The process's end will end them.
+    pub fn give_up(&mut self) {
+        let _about = about(self.blueprint.plan.id);
+        if let (Some(running), Some(ending)) = (&self.running, self.ending.take()) {
+            log::warn!("the guest's processors did not stop in time");
+            self.tally.add(&running.machine.vm);
+            self.ended = Some(ending);
+        }
+    }
+
+    /// Where input for it goes, while it runs.
+    pub fn serial(&self) -> Option<&dyn ConsoleIn> {
+        self.running.as_ref().map(|running| &*running.machine.handles.serial)
+    }
+
+    /// Presses the board's button, and tells if that means nothing.
+    pub fn press_button(&self) {
+        let _about = about(self.blueprint.plan.id);
+        let Some(running) = &self.running else { return };
+        match &running.machine.handles.button {
+            None => log_output::tell("this board has no button; end it with Ctrl-A x"),
+            Some(button) if !button.press() => {
+                log_output::tell(&format!("the guest does not wait for it: no {button}"));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// How it ended; if it has not, that `failure` ended it, which is told.
+    pub fn into_end(self, failure: &Failure) -> End {
+        let Blueprint { plan, several, .. } = &*self.blueprint;
+        let ended = self.ended.unwrap_or_else(|| {
+            let ended = Err(failure.clone());
+            if *several {
+                tell_one(plan.id, &ended);
+            }
+            ended
+        });
+        End { id: plan.id, name: plan.name.clone(), ended, tally: self.tally }
+    }
+}
+
+fn add(ops: &mut EventOps<'_>, events: Events) -> Result<(), Failure> {
+    ops.add(events).map_err(watch::failed)
+}
+
+/// What was watched of a machine is watched no more.
+fn unwatch(machine: &Machine<KvmHal>, ops: &mut EventOps<'_>) -> Result<(), Failure> {
+    let notify = machine.handles.serial.notify();
+    ops.remove(Events::new(notify, EventSet::IN)).map_err(watch::failed)?;
+    for alarm in &machine.handles.alarms {
+        ops.remove(Events::new(alarm.timer(), EventSet::IN)).map_err(watch::failed)?;
+    }
+    Ok(())
+}
