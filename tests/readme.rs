@@ -41,6 +41,7 @@ fn every_command_does_what_it_says() {
     for (begins, stdout) in [
         ("doctor", "KVM"),
         ("run --config configs/hello-x86_64.toml", "Hello from axvmm's guest"),
+        ("run --config configs/hello-x86_64.toml --config", "[smp] smp: "),
         ("check --config configs/hello-x86_64.toml", "com1"),
         ("run -k bzImage -i initrd.img", "Hello from a bzImage"),
     ] {

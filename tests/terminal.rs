@@ -5,72 +5,26 @@ mod common;
 
 use std::{
     fs,
-    io::Write,
-    os::fd::OwnedFd,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use common::{Running, WORDS, axvmm, full_pipe, guest, root, run, run_guest, start, wait_until};
+use common::{
+    WORDS, axvmm, full_pipe, guest, on_terminal::OnTerminal, root, run, run_guest, start,
+    wait_until,
+};
 use nix::{
     pty::openpty,
-    sys::{
-        signal::Signal,
-        termios::{LocalFlags, Termios, tcgetattr},
-    },
+    sys::{signal::Signal, termios::tcgetattr},
 };
 
 const ECHO: &str = "console-echo";
 const STOP: &str = "stop";
 const CTRL_A: &str = "\x01";
 
-/// A guest whose stdin is a terminal, and that terminal.
-struct OnTerminal {
-    running: Running,
-    keyboard: fs::File,
-    terminal: OwnedFd,
-    before: Termios,
-}
-
-impl OnTerminal {
-    fn start(file: &str, cmdline: &str) -> Self {
-        Self::start_command(run_guest(file, cmdline))
-    }
-
-    fn start_command(mut command: Command) -> Self {
-        let pty = openpty(None, None).unwrap();
-        let before = tcgetattr(&pty.slave).unwrap();
-        let stdin = pty.slave.try_clone().unwrap();
-        let running = start(command.stdin(stdin));
-        let on = Self { running, keyboard: pty.master.into(), terminal: pty.slave, before };
-        on.wait_until_raw(true);
-        on
-    }
-
-    #[track_caller]
-    fn wait_until_raw(&self, raw: bool) {
-        wait_until("the terminal changes", || {
-            let flags = tcgetattr(&self.terminal).unwrap().local_flags;
-            flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG) != raw
-        });
-    }
-
-    fn type_in(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).unwrap();
-    }
-
-    /// Waits for the end, at which the terminal must be as it was.
-    #[track_caller]
-    fn finish(self) -> common::Finished {
-        let finished = self.running.finish();
-        assert_eq!(tcgetattr(&self.terminal).unwrap(), self.before, "{finished:#?}");
-        finished
-    }
-}
-
 #[test]
 fn keys_on_a_terminal_go_to_the_guest_and_some_to_axvmm() {
-    let mut on = OnTerminal::start(ECHO, "");
+    let mut on = OnTerminal::start(run_guest(ECHO, ""));
     on.running.wait_for("ready");
     on.type_in("typed\n");
     on.running.wait_for("TYPED");
@@ -101,7 +55,7 @@ fn ctrl_alt_del_is_pressed_on_the_guests_keyboard() {
     ];
     let dir = tempfile::tempdir().unwrap();
     let command = common::run_code(dir.path(), &code);
-    let mut on = OnTerminal::start_command(command);
+    let mut on = OnTerminal::start(command);
     on.running.wait_for("R");
     on.type_in(&format!("{CTRL_A}d"));
     on.finish().assert(2 * 0x53 + 1, "R");
@@ -110,7 +64,7 @@ fn ctrl_alt_del_is_pressed_on_the_guests_keyboard() {
 #[cfg(target_arch = "aarch64")]
 #[test]
 fn the_power_button_is_pressed() {
-    let mut on = OnTerminal::start("power-button", "");
+    let mut on = OnTerminal::start(run_guest("power-button", ""));
     on.running.wait_for("power-button: ready");
     on.type_in(&format!("{CTRL_A}d"));
     on.finish().assert(0, "power-button: pressed").assert(0, "power-button: released");
@@ -119,7 +73,7 @@ fn the_power_button_is_pressed() {
 #[test]
 fn a_guest_that_never_listens_can_be_quit() {
     for word in ["spin", "halt", "flood"] {
-        let mut on = OnTerminal::start(STOP, word);
+        let mut on = OnTerminal::start(run_guest(STOP, word));
         on.running.wait_for(&format!("stop: {word}"));
         on.type_in(&"x".repeat(1000));
         on.type_in(&format!("{CTRL_A}x"));
@@ -154,7 +108,7 @@ fn signals_end_the_run_with_their_status_and_the_terminal_as_it_was() {
         Signal::SIGABRT,
     ] {
         for word in ["spin", "halt"] {
-            let on = OnTerminal::start(STOP, word);
+            let on = OnTerminal::start(run_guest(STOP, word));
             on.running.wait_for(&format!("stop: {word}"));
             on.running.signal(signal);
             on.finish().assert(128 + signal as i32, "");
@@ -211,7 +165,7 @@ fn state(pid: i32) -> char {
 
 #[test]
 fn a_stop_gives_the_terminal_back_and_going_on_takes_it_again() {
-    let mut on = OnTerminal::start(ECHO, "");
+    let mut on = OnTerminal::start(run_guest(ECHO, ""));
     on.running.wait_for("ready");
     for i in 0..3 {
         on.running.signal(Signal::SIGTSTP);
@@ -229,7 +183,7 @@ fn a_stop_gives_the_terminal_back_and_going_on_takes_it_again() {
 
 #[test]
 fn a_terminal_that_hangs_up_is_the_end_of_input_only() {
-    let on = OnTerminal::start(ECHO, "");
+    let on = OnTerminal::start(run_guest(ECHO, ""));
     on.running.wait_for("ready");
     let OnTerminal { running, keyboard, terminal, .. } = on;
     drop((keyboard, terminal));

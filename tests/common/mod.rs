@@ -1,6 +1,8 @@
 //! What the whole-program tests share: running axvmm as a user does, and waiting for what it says.
 #![allow(dead_code)] // each test program uses a part
 
+pub mod on_terminal;
+
 use std::{
     env::{self, consts::ARCH},
     fs,
@@ -219,6 +221,17 @@ impl Running {
             text(&self.stdout),
             text(&self.stderr)
         );
+    }
+
+    /// Waits until the program has told this on stderr.
+    #[track_caller]
+    pub fn wait_until_told(&self, wanted: &str) {
+        let held = self.stderr.0.lock().unwrap();
+        let lacks = |bytes: &mut Vec<u8>| !String::from_utf8_lossy(bytes).contains(wanted);
+        let (held, timeout) = self.stderr.1.wait_timeout_while(held, self.limit, lacks).unwrap();
+        drop(held);
+        let told = text(&self.stderr);
+        assert!(!timeout.timed_out(), "never told {wanted:?}\nstderr: {told}");
     }
 
     /// Types; the program's stdin must be a pipe.
