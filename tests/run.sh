@@ -59,7 +59,7 @@ cd "$repo"
 mkdir -p "$cache"
 
 # The test programs that drive /dev/kvm, beside the library's own tests, and those of them that are about PCs.
-kvm_tests=(kvm_loop axvisor boot_protocols buttons guests ends console terminal run several library memory guide readme)
+kvm_tests=(kvm_loop axvisor boot_protocols buttons guests ends console terminal run several library memory ivc guide readme)
 pc_tests=(boot_protocols readme)
 # Those that bring up hosts themselves.
 host_tests=(linux hosts)
