@@ -8,6 +8,7 @@ use std::{env, env::consts::ARCH, os::unix::fs::symlink, process::Command, proce
 use common::{Finished, axvmm, guest, root, run};
 
 const TROUBLESHOOTING: &str = include_str!("../resources/guide/troubleshooting.md");
+const CHANNELS: &str = include_str!("../resources/guide/channels.md");
 
 /// A command of the guide, and what stands below it there.
 struct Shown {
@@ -74,9 +75,21 @@ fn run_shown(command: &str) -> Finished {
 
 #[test]
 fn every_case_of_the_troubleshooting_guide_is_as_it_says() {
-    guest("stop"); // builds them all
     let cases = shown(TROUBLESHOOTING);
     assert!(cases.len() > 10, "the guide has no commands for {ARCH}");
+    assert_are_as_shown(cases);
+}
+
+#[test]
+fn channels_are_used_as_shown() {
+    let cases = shown(CHANNELS);
+    assert_eq!(cases.len(), 1);
+    assert_are_as_shown(cases);
+}
+
+#[track_caller]
+fn assert_are_as_shown(cases: Vec<Shown>) {
+    guest("stop"); // builds them all
     for Shown { command, status, lines } in cases {
         let ended = run_shown(&command);
         assert_eq!(ended.status, status, "{command}: {ended:#?}");
