@@ -67,9 +67,13 @@ impl fmt::Display for SysRegAddr {
 /// How many bytes an access moves. "Word" is 16 bits, as in the x86 manuals.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub enum AccessWidth {
+    /// 8 bits.
     Byte,
+    /// 16 bits.
     Word,
+    /// 32 bits.
     Dword,
+    /// 64 bits.
     Qword,
 }
 
@@ -104,11 +108,17 @@ bitflags::bitflags! {
     /// `memory_regions` rows (0x7 = read, write, execute).
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct MappingFlags: u64 {
+        /// Loads.
         const READ = 1 << 0;
+        /// Stores.
         const WRITE = 1 << 1;
+        /// Fetches of instructions.
         const EXECUTE = 1 << 2;
+        /// By user mode too; means nothing here.
         const USER = 1 << 3;
+        /// A device's registers, and no memory.
         const DEVICE = 1 << 4;
+        /// Without caches; means nothing here.
         const UNCACHED = 1 << 5;
     }
 }
@@ -152,6 +162,7 @@ impl DeviceAddr for SysRegAddr {
 
 /// The window that a device answers in.
 pub trait DeviceAddrRange: Copy + fmt::Debug + fmt::Display + Send + Sync + 'static {
+    /// An address of that bus.
     type Addr: DeviceAddr;
 
     /// The first address of the window.
@@ -173,8 +184,11 @@ pub struct AddrRange<A> {
     last: A,
 }
 
+/// A window of guest-physical memory.
 pub type GuestPhysAddrRange = AddrRange<GuestPhysAddr>;
+/// A window of x86 I/O ports.
 pub type PortRange = AddrRange<Port>;
+/// A run of system registers.
 pub type SysRegAddrRange = AddrRange<SysRegAddr>;
 
 impl<A: DeviceAddr> AddrRange<A> {

@@ -28,9 +28,12 @@ use crate::{
     hal::{HalError, MemorySlots},
 };
 
+/// The granularity of memory areas, in bytes.
 pub const PAGE_SIZE: u64 = 4096;
 
+/// Why memory cannot be had, or an access to it not be made. Sizes and lengths are in bytes.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each is")]
 pub enum Error {
     #[error("Memory area {range} overlaps the one at {other}")]
     Overlap { range: GuestPhysAddrRange, other: GuestPhysAddrRange },
@@ -60,6 +63,7 @@ pub enum Error {
 /// An area, as `memory_areas` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct AreaInfo {
+    /// Its first address.
     pub gpa: GuestPhysAddr,
     /// In bytes.
     pub size: u64,

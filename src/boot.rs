@@ -43,7 +43,9 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemKind {
+    /// Memory that the kernel may use.
     Ram,
+    /// Nothing for the kernel to use.
     Reserved,
     /// ACPI tables; RAM once the kernel has read them.
     Acpi,
@@ -51,9 +53,12 @@ pub enum MemKind {
     Nvs,
 }
 
+/// A row of the memory map that a kernel is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MemMapEntry {
+    /// From where to where.
     pub range: GuestPhysAddrRange,
+    /// What is there.
     pub kind: MemKind,
 }
 
@@ -69,17 +74,22 @@ pub struct FirmwareInfo {
 /// Where the boot processor begins, and in which state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Entry {
+    /// Where execution begins.
     pub entry: GuestPhysAddr,
+    /// With what registers.
     pub setup: VCpuSetup,
 }
 
 /// A piece of a file and its place in guest memory.
 #[derive(Clone, Debug, Serialize)]
 pub struct Segment {
+    /// What it is, for people.
     pub what: String,
+    /// Where it begins in guest memory.
     pub gpa: GuestPhysAddr,
     /// In guest memory, in bytes. What exceeds `file_size` is zero.
     pub size: u64,
+    /// In the file, in bytes.
     pub file_size: u64,
     #[serde(skip)]
     file: Arc<File>,
@@ -90,6 +100,7 @@ pub struct Segment {
 /// Where a file's bytes are in guest memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Placed {
+    /// Where they begin.
     pub gpa: GuestPhysAddr,
     /// In bytes.
     pub size: u64,
@@ -98,7 +109,9 @@ pub struct Placed {
 /// Something that the kernel or the processor is given besides: its name and its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Structure {
+    /// What it is, for people.
     pub what: &'static str,
+    /// Where it begins.
     pub gpa: GuestPhysAddr,
     /// In bytes; as much as it may come to.
     pub size: u64,
@@ -107,6 +120,7 @@ pub struct Structure {
 /// A kernel that was unpacked on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unpacked {
+    /// What it was compressed by.
     pub compression: unpack::Compression,
     /// In bytes, unpacked.
     pub size: u64,
@@ -119,9 +133,13 @@ pub struct Unpacked {
 /// All decisions about how a guest is booted: a plain value, printed by `axvmm check`.
 #[derive(Clone, Debug, Serialize)]
 pub struct BootPlan {
+    /// The kernel's file.
     pub kernel: PathBuf,
+    /// What that file is.
     pub format: Format,
+    /// How the kernel is entered.
     pub protocol: Protocol,
+    /// Where execution begins.
     pub entry: GuestPhysAddr,
     /// `None`: the guest gets none, or an empty one where its protocol has no way to say so.
     pub cmdline: Option<String>,
@@ -129,8 +147,11 @@ pub struct BootPlan {
     pub initrd: Option<Placed>,
     /// Room for the device tree, which whoever makes it writes there.
     pub dtb: Option<Placed>,
+    /// What was unpacked for it, if it was compressed and the host did that.
     pub unpacked: Option<Unpacked>,
+    /// What of files goes where in guest memory.
     pub segments: Vec<Segment>,
+    /// What else is put there.
     pub structures: Vec<Structure>,
     /// What is done in another way than one may expect, each a sentence for the user.
     pub notes: Vec<String>,

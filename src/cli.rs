@@ -1,6 +1,6 @@
 //! The commands, one file each, and what they share: how a guest is named ([`GuestArgs`]), how a
 //! failure becomes a message and an exit status ([`Failure`]), and output that never blocks
-//! ([`sink`]).
+//! (`sink`).
 
 mod about;
 mod atomic_file;

@@ -94,11 +94,15 @@ impl AxVMCrateConfig {
 /// directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OneOff {
+    /// The kernel's file.
     pub kernel: String,
+    /// The initrd's file.
     pub initrd: Option<String>,
+    /// The kernel's command line.
     pub cmdline: Option<String>,
     /// Such as `512M`.
     pub memory: Option<String>,
+    /// How many vCPUs.
     pub cpus: Option<u64>,
 }
 

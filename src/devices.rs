@@ -58,7 +58,9 @@ pub enum Access {
     BadWidth,
     /// The offset is not aligned as the register wants it.
     Unaligned,
+    /// The register cannot be written.
     ReadOnly,
+    /// The register cannot be read.
     WriteOnly,
 }
 
@@ -85,6 +87,7 @@ pub trait BaseDeviceOps<R: DeviceAddrRange>: Send + Sync {
     /// The name that messages, plans and counts use, e.g. `com1`.
     fn name(&self) -> &str;
 
+    /// What kind of device AxVisor's files would call it.
     fn emu_type(&self) -> EmuDeviceType {
         EmuDeviceType::Dummy
     }

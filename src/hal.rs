@@ -47,6 +47,7 @@ pub trait IrqSink: Send + Sync {
 /// The external interrupt pin of each vCPU, for an interrupt controller that is a device of the
 /// board: any thread may call.
 pub trait ExternalIrq: Send + Sync {
+    /// Drives the pin of a vCPU.
     fn set_external_irq(&self, vcpu_id: VCpuId, high: bool);
 }
 
@@ -70,7 +71,9 @@ pub trait MemorySlots: Send + Sync {
 /// The write that a doorbell waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DoorbellAddr {
+    /// To guest-physical memory.
     Mmio(GuestPhysAddr),
+    /// To an I/O port.
     Port(Port),
 }
 

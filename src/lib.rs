@@ -20,6 +20,8 @@
 //! | [`ratelimit`] | what a guest can cause to be logged, a few lines at a time |
 //! | [`addr`] | addresses, widths, flags |
 
+#![warn(missing_docs)]
+
 pub mod addr;
 pub mod addrspace;
 pub mod boot;

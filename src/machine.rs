@@ -94,7 +94,9 @@ impl fmt::Display for Button {
 
 /// A VM with its board, loaded and ready to run.
 pub struct Machine<H: AxVMHal> {
+    /// The VM, `Loaded`.
     pub vm: AxVMRef<H>,
+    /// What the host acts on it by.
     pub handles: Handles,
 }
 

@@ -21,6 +21,7 @@ struct State {
 }
 
 impl RateLimit {
+    /// `burst` events in each `period`.
     pub const fn new(burst: u32, period: Duration) -> Self {
         let state = State { since: None, passed: 0, suppressed: 0 };
         Self { burst, period, state: Mutex::new(state) }

@@ -48,6 +48,7 @@ pub enum Step {
 
 /// What was asked of the hardware, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the calls are those of the traits, and their arguments too")]
 pub enum Call {
     Setup { vcpu_id: VCpuId, entry: GuestPhysAddr, setup: VCpuSetup },
     Bind(VCpuId),

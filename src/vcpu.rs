@@ -25,7 +25,9 @@ use crate::{
 /// The vCPU of the architecture that this program is built for.
 pub use crate::kvm::KvmVCpu as AxArchVCpuImpl;
 
+/// Why an operation on a vCPU was not done.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each is")]
 pub enum Error {
     /// The operation is not one for the state that the vCPU is in; the state stays as it was.
     #[error("vCPU {vcpu_id} is {found}, and {operation} needs it to be {wanted}")]
@@ -76,10 +78,12 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         })
     }
 
+    /// Its number in the VM, from 0.
     pub const fn id(&self) -> VCpuId {
         self.id
     }
 
+    /// Its VM's number.
     pub const fn vm_id(&self) -> VMId {
         self.vm_id
     }
@@ -89,6 +93,7 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         self.phys_id
     }
 
+    /// The host CPUs that its thread may use, as a bit mask; `None`: all.
     pub const fn phys_cpu_set(&self) -> Option<usize> {
         self.phys_cpu_set
     }

@@ -43,7 +43,9 @@ pub type AxVCpuRef<H> = Arc<AxVCpu<<H as AxVMHal>::VCpu>>;
 /// A VM, shared.
 pub type AxVMRef<H> = Arc<AxVM<H>>;
 
+/// Why a VM did not do what it was asked. Sizes are in bytes.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each is")]
 pub enum Error {
     #[error("VM[{vm}] has no vCPU {vcpu_id}: it has {count}")]
     NoSuchVCpu { vm: VMId, vcpu_id: VCpuId, count: usize },
@@ -74,11 +76,17 @@ pub enum Error {
 
 /// What a VM is made of.
 pub struct AxVMParts<H: AxVMHal> {
+    /// Its number in this process; AxVisor's begin at 1.
     pub id: VMId,
+    /// Its name, for messages.
     pub name: String,
+    /// Its vCPUs.
     pub cpus: config::CpuConfig,
+    /// The hardware, which is this VM's alone.
     pub hal: Arc<H>,
+    /// Its memory, with all that the guest needs at its start.
     pub address_space: AddrSpace,
+    /// Its devices.
     pub devices: AxVmDevices,
     /// Where the boot processor begins.
     pub entry: GuestPhysAddr,
@@ -133,10 +141,12 @@ impl<H: AxVMHal> AxVM<H> {
         }))
     }
 
+    /// Its number in this process.
     pub const fn id(&self) -> VMId {
         self.id
     }
 
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -146,22 +156,27 @@ impl<H: AxVMHal> AxVM<H> {
         self.vcpus.get(vcpu_id)
     }
 
+    /// How many vCPUs it has.
     pub fn vcpu_num(&self) -> usize {
         self.vcpus.len()
     }
 
+    /// All vCPUs, by their numbers.
     pub fn vcpu_list(&self) -> &[AxVCpuRef<H>] {
         &self.vcpus
     }
 
+    /// Its devices.
     pub fn get_devices(&self) -> &AxVmDevices {
         &self.devices
     }
 
+    /// Its memory.
     pub fn address_space(&self) -> &AddrSpace {
         &self.address_space
     }
 
+    /// The hardware beneath.
     pub fn hal(&self) -> &Arc<H> {
         &self.hal
     }
@@ -171,6 +186,7 @@ impl<H: AxVMHal> AxVM<H> {
         &self.stats
     }
 
+    /// Where it is in its life; any thread may ask.
     pub fn status(&self) -> VMStatus {
         self.lifecycle.status()
     }

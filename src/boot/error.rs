@@ -10,9 +10,13 @@ use crate::{addr::GuestPhysAddrRange, addrspace};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
+    /// The kernel.
     Kernel,
+    /// Its initrd.
     Initrd,
+    /// Firmware beside it (AxVisor's `bios_path`).
     Bios,
+    /// A multiboot module.
     Module,
 }
 
@@ -32,6 +36,7 @@ impl fmt::Display for Role {
 pub struct Fault {
     /// The field under the name that its specification gives it.
     pub field: Cow<'static, str>,
+    /// What is wrong with it.
     pub problem: String,
 }
 
@@ -47,7 +52,9 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Why a guest's images cannot be loaded. Sizes are in bytes.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each is")]
 pub enum Error {
     #[error("{role} {path:?} cannot be opened: {source}")]
     Open { role: Role, path: PathBuf, source: io::Error },
@@ -87,6 +94,7 @@ pub enum Error {
 
 /// Why something has no place in guest memory.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each is")]
 pub enum SpaceError {
     #[error("{what} needs {size:#x} bytes at {gpa:#x}, but the guest has RAM at {ram} only")]
     OutsideRam { what: String, gpa: u64, size: u64, ram: String },

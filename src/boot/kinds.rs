@@ -8,11 +8,15 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
+    /// x86 Linux, with its setup code before it.
     BzImage,
     /// The `Image` of arm64 or riscv Linux.
     Image,
+    /// A 32-bit ELF file.
     Elf32,
+    /// A 64-bit ELF file.
     Elf64,
+    /// Nothing that says what it is: bytes for an address.
     Flat,
 }
 

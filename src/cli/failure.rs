@@ -27,10 +27,12 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// axvmm, or a call that it made, failed.
     pub fn failed(message: impl Into<String>) -> Self {
         Self { status: FAILED, message: message.into() }
     }
 
+    /// The user asked for what cannot be.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { status: USAGE, message: message.into() }
     }

@@ -13,6 +13,7 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
 pub struct GuestArgs {
+    /// The guest's file, or its kernel.
     #[command(flatten)]
     pub which: Which,
     /// Its initial RAM disk

@@ -21,7 +21,9 @@ pub struct Problem {
     pub line: Option<usize>,
     /// In characters, counted from 1.
     pub column: Option<usize>,
+    /// What is wrong, and what to do about it.
     pub message: String,
+    /// Where it is written.
     pub excerpt: Option<Excerpt>,
     /// What to do about it.
     pub help: Option<String>,
@@ -30,6 +32,7 @@ pub struct Problem {
 /// The line that a problem stands in, fit for a terminal, and what is marked in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Excerpt {
+    /// The line.
     pub text: String,
     /// How many characters of `text` come before the mark.
     pub before: usize,

@@ -193,7 +193,9 @@ row! {
 words! {
     /// Where AxVisor finds the images.
     pub enum ImageLocation {
+        /// In a file system.
         Fs = "fs",
+        /// In the hypervisor's own image.
         Memory = "memory",
     }
 }
@@ -201,8 +203,11 @@ words! {
 words! {
     /// How interrupts come to the guest.
     pub enum VMInterruptMode {
+        /// Not at all.
         NoIrq = "no_irq" | "no" | "none",
+        /// From emulated controllers.
         Emulated = "emu" | "emulated",
+        /// From the host's controllers.
         Passthrough = "passthrough" | "pt",
     }
 }
@@ -267,7 +272,9 @@ impl From<UnpackWord> for Unpack {
 /// A multiboot module: `"path arguments"`, split at the first blank, or a table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleConfig {
+    /// The file.
     pub path: PathBuf,
+    /// The string that the guest is given with it.
     pub cmdline: String,
 }
 

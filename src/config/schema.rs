@@ -11,31 +11,42 @@ use super::{
 /// A key that may stand in a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
+    /// As it is written.
     pub name: &'static str,
     /// What it means, in Markdown.
     pub doc: &'static str,
+    /// What values it takes.
     pub shape: Shape,
 }
 
 /// What values a key takes.
 #[derive(Clone, Copy, Debug)]
 pub enum Shape {
+    /// Text.
     String,
+    /// `true` or `false`.
     Boolean,
+    /// A whole number.
     Integer {
+        /// The least.
         min: u64,
+        /// The most.
         max: u64,
     },
     /// Bytes, as an integer or as text with a unit.
     Size,
     /// One of these strings.
     Word(&'static [&'static str]),
+    /// Any number of these.
     List(&'static Shape),
+    /// A table of these keys.
     Table(&'static [Key]),
     /// A table, or a list of its values in the order of its keys, of which the first `required`
     /// must be there.
     Row {
+        /// The columns.
         keys: &'static [Key],
+        /// How many of them cannot be left out.
         required: usize,
     },
     /// One of these.

@@ -37,7 +37,9 @@ pub struct Place {
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct At<T> {
+    /// What is written.
     pub value: T,
+    /// Where it is written.
     pub place: Place,
 }
 

@@ -26,16 +26,22 @@ use crate::{addrspace::AddrSpace, hal::HypercallResult};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{new} at {new_range} overlaps {old} at {old_range}; move one of them")]
 pub struct BusError {
+    /// The one that came second, by its name.
     pub new: String,
+    /// Its addresses.
     pub new_range: String,
+    /// The one that was there.
     pub old: String,
+    /// Its addresses.
     pub old_range: String,
 }
 
 /// How often the guest accessed what nobody owns, or in a way that its owner does not take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct UnownedCounts {
+    /// Reads, which gave all ones.
     pub reads: u64,
+    /// Writes, which went nowhere.
     pub writes: u64,
 }
 
@@ -178,14 +184,26 @@ impl AxVmDevices {
         }
     }
 
+    /// Puts a device into guest-physical memory.
+    ///
+    /// # Errors
+    /// Another device has one of its addresses.
     pub fn add_mmio_dev(&mut self, device: Arc<dyn BaseMmioDeviceOps>) -> Result<(), BusError> {
         self.mmio.add(device)
     }
 
+    /// Puts a device at I/O ports.
+    ///
+    /// # Errors
+    /// Another device has one of its ports.
     pub fn add_port_dev(&mut self, device: Arc<dyn BasePortDeviceOps>) -> Result<(), BusError> {
         self.port.add(device)
     }
 
+    /// Puts a device behind system registers.
+    ///
+    /// # Errors
+    /// Another device has one of them.
     pub fn add_sys_reg_dev(
         &mut self,
         device: Arc<dyn BaseSysRegDeviceOps>,
@@ -208,14 +226,17 @@ impl AxVmDevices {
         self.ivc_window.as_ref()
     }
 
+    /// The devices in guest-physical memory, ascending.
     pub fn iter_mmio_dev(&self) -> impl Iterator<Item = &Arc<dyn BaseMmioDeviceOps>> {
         self.mmio.devices.iter().map(|(_, device)| device)
     }
 
+    /// The devices at I/O ports, ascending.
     pub fn iter_port_dev(&self) -> impl Iterator<Item = &Arc<dyn BasePortDeviceOps>> {
         self.port.devices.iter().map(|(_, device)| device)
     }
 
+    /// The devices behind system registers, ascending.
     pub fn iter_sys_reg_dev(&self) -> impl Iterator<Item = &Arc<dyn BaseSysRegDeviceOps>> {
         self.sys_reg.devices.iter().map(|(_, device)| device)
     }
@@ -240,6 +261,7 @@ impl AxVmDevices {
         self.mmio.read(addr, width.size(), width)
     }
 
+    /// Writes guest-physical memory that devices own; nothing where none does.
     pub fn handle_mmio_write(&self, addr: GuestPhysAddr, width: AccessWidth, val: u64) -> Effect {
         self.mmio.write(addr, width.size(), width, val)
     }
@@ -249,6 +271,7 @@ impl AxVmDevices {
         self.port.read(port, width.size(), width)
     }
 
+    /// Writes a port; nothing where no device is.
     pub fn handle_port_write(&self, port: Port, width: AccessWidth, val: u64) -> Effect {
         self.port.write(port, width.size(), width, val)
     }

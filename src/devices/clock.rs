@@ -23,6 +23,7 @@ pub fn host_clock() -> WallClock {
 /// then calls [`Self::timer_expired`]. Without that an alarm is not lost, but seen only when the
 /// guest accesses the device.
 pub trait AlarmClock: Send + Sync {
+    /// What expires when the alarm is due.
     fn timer(&self) -> &AlarmTimer;
 
     /// Looks whether the alarm is due. Never blocks; a call too many does no harm.

@@ -52,6 +52,7 @@ const PM: u8 = 1 << 7;
 pub struct MemorySizes {
     /// From 0 up to the first hole, below 4 GiB.
     pub below_4g: u64,
+    /// From 4 GiB on.
     pub above_4g: u64,
 }
 
@@ -63,6 +64,7 @@ struct State {
 /// Seconds since 1970-01-01 00:00 UTC.
 pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
+/// The clock and its memory, of which this has what loaders read and the time.
 pub struct Cmos {
     ports: PortRange,
     clock: Clock,

@@ -9,12 +9,14 @@ use crate::addr::{AccessWidth, Port, PortRange};
 /// What a read gives, so that a guest can tell whether the console is there.
 pub const READBACK: u8 = 0xe9;
 
+/// A port that prints what is written to it.
 pub struct DebugConsole {
     port: Port,
     out: Arc<dyn ConsoleOut>,
 }
 
 impl DebugConsole {
+    /// At `port`, printing to `out`.
     pub fn new(port: Port, out: Arc<dyn ConsoleOut>) -> Self {
         Self { port, out }
     }

@@ -7,12 +7,14 @@ use crate::addr::{AccessWidth, PortRange};
 /// How many ports the device has.
 pub const PORTS: u16 = 4;
 
+/// Ports that end the machine with the status written to them.
 #[derive(Debug)]
 pub struct DebugExit {
     ports: PortRange,
 }
 
 impl DebugExit {
+    /// At `ports`.
     pub fn new(ports: PortRange) -> Self {
         Self { ports }
     }

@@ -39,12 +39,15 @@ pub const VERSION: u32 = 1;
 
 /// The size of a call's block in bytes, and where the result is in it.
 pub const BLOCK_SIZE: u64 = 64;
+/// Where the result is in a call's block, in bytes from its start.
 pub const RESULT: u64 = 56;
 
 /// A call, as its block has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
+    /// Which call.
     pub nr: u64,
+    /// Its arguments.
     pub args: [u64; 6],
 }
 

@@ -11,18 +11,31 @@ pub enum EmuDeviceType {
     /// A device that none of the other kinds covers.
     #[default]
     Dummy = 0x00,
+    /// An interrupt controller.
     InterruptController = 0x01,
+    /// A serial port or console.
     Console = 0x02,
+    /// QEMU's fw_cfg.
     FwCfg = 0x03,
+    /// A window for inter-VM channels.
     IVCChannel = 0x0a,
+    /// A GICv3 redistributor of the host's, in part.
     GPPTRedistributor = 0x20,
+    /// A GICv3 distributor of the host's, in part.
     GPPTDistributor = 0x21,
+    /// A GICv3 ITS of the host's, in part.
     GPPTITS = 0x22,
+    /// An I/O APIC.
     X86IoApic = 0x23,
+    /// An 8254.
     X86Pit = 0x24,
+    /// A PLIC of the host's, in part.
     PPPTGlobal = 0x30,
+    /// A virtio block device.
     VirtioBlk = 0xe1,
+    /// A virtio network card.
     VirtioNet = 0xe2,
+    /// A virtio console.
     VirtioConsole = 0xe3,
 }
 

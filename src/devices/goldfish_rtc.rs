@@ -22,9 +22,11 @@ pub const SIZE: u64 = 0x1000;
 
 /// The time, low half: reading it keeps the high half for the read that follows.
 pub const TIME_LOW: u64 = 0x00;
+/// The time, high half.
 pub const TIME_HIGH: u64 = 0x04;
 /// When the alarm is: writing the low half arms it.
 pub const ALARM_LOW: u64 = 0x08;
+/// When the alarm is, high half.
 pub const ALARM_HIGH: u64 = 0x0c;
 /// 1 lets the interrupt through.
 pub const IRQ_ENABLED: u64 = 0x10;

@@ -35,6 +35,7 @@ impl IvcWindow {
         Some(Self { range, taken: Mutex::new(taken) })
     }
 
+    /// Its addresses.
     pub fn range(&self) -> GuestPhysAddrRange {
         self.range
     }

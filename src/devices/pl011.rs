@@ -33,6 +33,7 @@ pub const FR: u64 = 0x018;
 pub const ILPR: u64 = 0x020;
 /// Integer and fractional baud rate.
 pub const IBRD: u64 = 0x024;
+/// Fractional baud rate.
 pub const FBRD: u64 = 0x028;
 /// Line control.
 pub const LCR_H: u64 = 0x02c;
@@ -44,6 +45,7 @@ pub const IFLS: u64 = 0x034;
 pub const IMSC: u64 = 0x038;
 /// Raw and masked interrupt status.
 pub const RIS: u64 = 0x03c;
+/// Masked interrupt status.
 pub const MIS: u64 = 0x040;
 /// Interrupt clear.
 pub const ICR: u64 = 0x044;
@@ -57,6 +59,7 @@ const ID: PeripheralId = PeripheralId { part: 0x011, revision: 1 };
 const FR_CTS: u32 = 1 << 0;
 const FR_DSR: u32 = 1 << 1;
 const FR_DCD: u32 = 1 << 2;
+/// FR: nothing has been received.
 pub const FR_RXFE: u32 = 1 << 4;
 const FR_RXFF: u32 = 1 << 6;
 const FR_TXFE: u32 = 1 << 7;
@@ -82,8 +85,11 @@ const IFLS_RESET: u32 = 0x12;
 
 /// Interrupts: receive, transmit, receive timeout, overrun; and all eleven.
 pub const INT_RX: u32 = 1 << 4;
+/// Interrupt: the transmitter wants more.
 pub const INT_TX: u32 = 1 << 5;
+/// Interrupt: something waits, and nothing more comes.
 pub const INT_RT: u32 = 1 << 6;
+/// Interrupt: a character was lost.
 pub const INT_OE: u32 = 1 << 10;
 const INT_ALL: u32 = 0x7ff;
 

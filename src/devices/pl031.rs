@@ -30,6 +30,7 @@ pub const CR: u64 = 0x00c;
 pub const IMSC: u64 = 0x010;
 /// Raw and masked interrupt status.
 pub const RIS: u64 = 0x014;
+/// Masked interrupt status.
 pub const MIS: u64 = 0x018;
 /// Interrupt clear.
 pub const ICR: u64 = 0x01c;

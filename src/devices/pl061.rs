@@ -32,6 +32,7 @@ pub const IEV: u64 = 0x40c;
 pub const IE: u64 = 0x410;
 /// Raw and masked interrupt status.
 pub const RIS: u64 = 0x414;
+/// Masked interrupt status.
 pub const MIS: u64 = 0x418;
 /// Interrupt clear, for edges.
 pub const IC: u64 = 0x41c;

@@ -9,6 +9,7 @@ use log::trace;
 use super::{Access, BaseDeviceOps, Effect, byte_wide};
 use crate::addr::{AccessWidth, Port, PortRange};
 
+/// A port that takes a byte that tells how far a firmware has come.
 #[derive(Debug)]
 pub struct PostCode {
     port: Port,
@@ -16,6 +17,7 @@ pub struct PostCode {
 }
 
 impl PostCode {
+    /// At `port`.
     pub fn new(port: Port) -> Self {
         Self { port, last: AtomicU8::new(0) }
     }

@@ -20,6 +20,7 @@ const ARM: u32 = 0x41;
 pub struct PeripheralId {
     /// Three decimal digits, written in hexadecimal: 0x011 is the PL011.
     pub part: u32,
+    /// The part's revision.
     pub revision: u32,
 }
 

@@ -14,6 +14,7 @@ pub const PANICKED: u8 = 1 << 0;
 /// The guest panicked and its own crash kernel deals with it.
 pub const CRASH_LOADED: u8 = 1 << 1;
 
+/// A register by which a guest tells that it panicked.
 #[derive(Debug)]
 pub struct Pvpanic<R> {
     range: R,

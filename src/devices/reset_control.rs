@@ -17,6 +17,7 @@ const FULL_RST: u8 = 1 << 3;
 /// What ACPI's RESET_VALUE says to write.
 pub const RESET_VALUE: u8 = SYS_RST | RST_CPU;
 
+/// A port that resets the machine.
 #[derive(Debug)]
 pub struct ResetControl {
     port: Port,
@@ -24,6 +25,7 @@ pub struct ResetControl {
 }
 
 impl ResetControl {
+    /// At `port`.
     pub fn new(port: Port) -> Self {
         Self { port, value: AtomicU8::new(0) }
     }

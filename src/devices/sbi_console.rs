@@ -26,18 +26,25 @@ use crate::{
 
 /// Extensions: console putchar and getchar, each an extension of its own, and "DBCN".
 pub const LEGACY_PUTCHAR: u64 = 0x01;
+/// The extension of the legacy getchar.
 pub const LEGACY_GETCHAR: u64 = 0x02;
+/// The extension of the debug console.
 pub const DBCN: u64 = 0x4442_434e;
 
 /// The debug console's functions.
 pub const DBCN_WRITE: u64 = 0;
+/// Reads into memory.
 pub const DBCN_READ: u64 = 1;
+/// Writes one byte.
 pub const DBCN_WRITE_BYTE: u64 = 2;
 
 /// "Binary Encoding": standard errors.
 pub const SBI_SUCCESS: i64 = 0;
+/// It failed.
 pub const SBI_ERR_FAILED: i64 = -1;
+/// There is no such call.
 pub const SBI_ERR_NOT_SUPPORTED: i64 = -2;
+/// An argument is wrong.
 pub const SBI_ERR_INVALID_PARAM: i64 = -3;
 
 /// What a legacy getchar gives when there is nothing.
@@ -53,6 +60,7 @@ const QUEUE: usize = 64;
 pub struct SbiRet {
     /// An error code; a legacy call's result.
     pub error: i64,
+    /// What the call gives, in `a1`.
     pub value: i64,
 }
 

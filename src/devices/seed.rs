@@ -23,6 +23,7 @@ pub const OPST_DEAD: u64 = 0b11 << 30;
 /// Fills the bytes with entropy, or fails.
 pub type EntropySource = Box<dyn Fn(&mut [u8]) -> io::Result<()> + Send + Sync>;
 
+/// The CSR `seed`, which gives a guest entropy.
 pub struct Seed {
     source: EntropySource,
     told: RateLimit,
@@ -34,6 +35,7 @@ impl Seed {
         Self::with_source(Box::new(|bytes| getrandom::fill(bytes).map_err(io::Error::other)))
     }
 
+    /// With entropy from this source.
     pub fn with_source(source: EntropySource) -> Self {
         Self { source, told: RateLimit::new(1, Duration::from_secs(60)) }
     }

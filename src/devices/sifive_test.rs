@@ -16,8 +16,10 @@ pub const SIZE: u64 = 0x1000;
 pub const FAIL: u32 = 0x3333;
 /// Powers off: status 0.
 pub const PASS: u32 = 0x5555;
+/// Resets the machine.
 pub const RESET: u32 = 0x7777;
 
+/// A register by which a test ends with its result.
 #[derive(Debug)]
 pub struct SifiveTest {
     range: GuestPhysAddrRange,

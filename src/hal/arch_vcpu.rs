@@ -10,6 +10,7 @@ use crate::addr::GuestPhysAddr;
 /// A descriptor table register of x86 (Intel SDM vol. 3, 2.4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DescriptorTable {
+    /// Where it begins.
     pub base: GuestPhysAddr,
     /// The last valid byte's offset.
     pub limit: u16,
@@ -23,14 +24,23 @@ pub enum EntryMode {
     #[default]
     Reset,
     /// x86: 32-bit protected mode, flat segments, paging off.
-    Protected32 { gdt: DescriptorTable },
+    Protected32 {
+        /// Of which the entries are the flat segments.
+        gdt: DescriptorTable,
+    },
     /// x86: 64-bit mode, flat segments, paging on with CR3 = `page_table`.
-    Long64 { gdt: DescriptorTable, page_table: GuestPhysAddr },
+    Long64 {
+        /// Of which the entries are the flat segments.
+        gdt: DescriptorTable,
+        /// The root of the guest's own page tables.
+        page_table: GuestPhysAddr,
+    },
 }
 
 /// What a vCPU starts with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct VCpuSetup {
+    /// The processor's mode.
     pub mode: EntryMode,
     /// General registers that differ from 0: number as [`AxArchVCpu::set_gpr`] counts, value.
     pub gprs: Vec<(usize, u64)>,
@@ -58,6 +68,7 @@ pub enum StopCause {
 /// What a hypercall answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HypercallResult {
+    /// The first, in [`AxArchVCpu::set_return_value`]'s register.
     pub value: u64,
     /// For conventions with two return registers (the SBI: `a0` is the error, `a1` the value).
     /// `None`: the call has none, and the register is left alone, but for riscv64 under KVM, which
@@ -108,7 +119,9 @@ pub trait VCpuKick: Send + Sync {
 /// A virtual CPU of one architecture on one kind of host: `axvcpu`'s trait, with a few methods more
 /// that a hosted VMM needs. All calls come from one thread at a time.
 pub trait AxArchVCpu: Sized {
+    /// What a vCPU is made with.
     type CreateConfig;
+    /// What a vCPU starts with.
     type SetupConfig;
 
     /// Makes the vCPU; nothing runs yet.

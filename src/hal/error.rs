@@ -2,6 +2,7 @@
 
 use std::{fmt, io};
 
+/// What a request gives.
 pub type HalResult<T = ()> = Result<T, HalError>;
 
 /// Whose fault it is, which decides the process's exit status.
@@ -16,11 +17,13 @@ pub enum HalErrorKind {
 /// A failed request: what was asked, what the host answered, what to do about it.
 #[derive(Debug)]
 pub struct HalError {
+    /// Whose fault it is.
     pub kind: HalErrorKind,
     /// What was asked, e.g. `create vCPU 3 (KVM_CREATE_VCPU)`.
     pub what: String,
     /// What to do about it, where there is something.
     pub hint: Option<String>,
+    /// What the host answered, where it did.
     pub source: Option<io::Error>,
 }
 

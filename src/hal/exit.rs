@@ -9,6 +9,7 @@ use crate::addr::{AccessWidth, GuestPhysAddr, MappingFlags, Port, SysRegAddr};
 /// [`super::AxArchVCpu::set_gpr`] completes the access.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "axvcpu's names; the line above each says what its fields are")]
 pub enum AxVCpuExitReason {
     /// The guest asked the hypervisor for something, by `hvc` on aarch64 (`nr` is the function id in
     /// `w0`) or `ecall` on riscv64. Of all calls a host kernel serves some itself and hands out some;
@@ -31,9 +32,11 @@ pub enum AxVCpuExitReason {
         /// Whether the value is sign-extended to `reg_width`.
         signed_ext: bool,
     },
-    /// A store to guest-physical memory that no writable memory slot backs.
+    /// A store to guest-physical memory that no writable memory slot backs; `data` has no bits
+    /// outside `width`.
     MmioWrite { addr: GuestPhysAddr, width: AccessWidth, data: u64 },
-    /// A read of a system register (`rdmsr`, `mrs`, `csrr`).
+    /// A read of a system register (`rdmsr`, `mrs`, `csrr`); `reg` receives the value, in
+    /// [`super::AxArchVCpu::set_gpr`]'s numbering.
     SysRegRead { addr: SysRegAddr, reg: usize },
     /// A write of a system register.
     SysRegWrite { addr: SysRegAddr, value: u64 },
@@ -41,13 +44,14 @@ pub enum AxVCpuExitReason {
     IoRead { port: Port, width: AccessWidth },
     /// An x86 `out`; `data` has no bits outside `width`.
     IoWrite { port: Port, width: AccessWidth, data: u64 },
-    /// An interrupt of the host's ended guest execution and wants servicing.
+    /// An interrupt of the host's ended guest execution and wants servicing, by the host's vector.
     ExternalInterrupt { vector: u64 },
     /// An access that the second-stage translation has no (sufficient) mapping for.
     NestedPageFault { addr: GuestPhysAddr, access_flags: MappingFlags },
     /// The vCPU waits for an interrupt.
     Halt,
-    /// The guest starts another of its CPUs.
+    /// The guest starts another of its CPUs, by its architectural id; `arg` is for the CPU's first
+    /// argument register.
     CpuUp { target_cpu: u64, entry_point: GuestPhysAddr, arg: u64 },
     /// The guest takes this CPU off line.
     CpuDown { _state: u64 },
@@ -58,7 +62,9 @@ pub enum AxVCpuExitReason {
     /// The hardware would not enter or go on with the guest; [`super::AxArchVCpu::stop_cause`] has
     /// the details.
     FailEntry { hardware_entry_failure_reason: u64 },
-    /// The guest sends an interrupt to other CPUs through a trapped register.
+    /// The guest sends an interrupt to other CPUs through a trapped register: to the CPU with the
+    /// architectural id `target_cpu`, or, on aarch64, to those in its cluster whose Aff0 is a bit of
+    /// `target_cpu_aux`.
     SendIPI {
         target_cpu: u64,
         target_cpu_aux: u64,

@@ -10,13 +10,17 @@ use crate::addr::{GuestPhysAddr, GuestPhysAddrRange};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arch {
+    /// AMD64, Intel 64.
     #[serde(rename = "x86_64")]
     X86_64,
+    /// Arm's A64.
     Aarch64,
+    /// RV64GC.
     Riscv64,
 }
 
 impl Arch {
+    /// All of them.
     pub const ALL: [Self; 3] = [Self::X86_64, Self::Aarch64, Self::Riscv64];
 
     /// The architecture with this name, as `uname -m` has it.
@@ -49,15 +53,20 @@ impl fmt::Display for Arch {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Platform {
+    /// All hosts of this architecture are the same in this.
     X86_64,
+    /// An Arm host.
     Aarch64(Aarch64Platform),
+    /// A RISC-V host.
     Riscv64(Riscv64Platform),
 }
 
+/// How hosts of aarch64 differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Aarch64Platform {
     /// How many bits a guest-physical address has.
     pub ipa_bits: u8,
+    /// Its interrupt controller.
     pub gic: GicVersion,
     /// Whether the GICv3 has an Interrupt Translation Service.
     pub its: bool,
@@ -69,10 +78,13 @@ pub struct Aarch64Platform {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GicVersion {
+    /// GICv2: IHI 0048.
     V2,
+    /// GICv3: IHI 0069.
     V3,
 }
 
+/// How hosts of riscv64 differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Riscv64Platform {
     /// What guests have, by the names that a device tree's `riscv,isa-extensions` gives them: `i`,
@@ -80,7 +92,9 @@ pub struct Riscv64Platform {
     pub extensions: Vec<&'static str>,
     /// The block sizes of cache maintenance, prefetching and zeroing, in bytes.
     pub cbom_block_size: Option<u32>,
+    /// Of prefetching.
     pub cbop_block_size: Option<u32>,
+    /// Of zeroing.
     pub cboz_block_size: Option<u32>,
     /// The largest page table format: a device tree's `mmu-type`, e.g. `riscv,sv57`.
     pub mmu_type: Option<&'static str>,
@@ -98,6 +112,7 @@ pub struct AiaPlatform {
 }
 
 impl Platform {
+    /// The architecture.
     pub const fn arch(&self) -> Arch {
         match self {
             Self::X86_64 => Arch::X86_64,
@@ -132,20 +147,21 @@ impl Platform {
 /// The interrupt controller that the host is to give a VM, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "windows, and numbers that the line above explains")]
 pub enum InterruptController {
     /// A PC's: local APICs, IOAPIC and 8259s where they always are; and its timer, the 8254.
     Pc,
     /// Arm's GICv2 (IHI 0048).
     GicV2 { distributor: GuestPhysAddrRange, cpu_interface: GuestPhysAddrRange },
-    /// Arm's GICv3 (IHI 0069); interrupts up to INTID `lines` - 1.
+    /// Arm's GICv3 (IHI 0069); interrupts up to INTID `lines` - 1, and an ITS if it has a window.
     GicV3 {
         distributor: GuestPhysAddrRange,
         redistributors: GuestPhysAddrRange,
         its: Option<GuestPhysAddrRange>,
         lines: u32,
     },
-    /// RISC-V's APLIC and IMSICs (AIA 1.0), supervisor level. The IMSICs stand one after the other,
-    /// 4 KiB each.
+    /// RISC-V's APLIC and IMSICs (AIA 1.0), supervisor level: interrupt sources 1 to `sources`,
+    /// identities 1 to `ids`. The IMSICs stand one after the other, 4 KiB each.
     Aia { aplic: GuestPhysAddr, imsics: GuestPhysAddr, sources: u32, ids: u32 },
     /// Nothing in the host: a device of the board's is the interrupt controller, and drives each
     /// vCPU's pin ([`super::ExternalIrq`]).

@@ -15,6 +15,7 @@ const API_VERSION: i32 = 12;
 
 /// KVM cannot be used, and why.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "the messages say what each is")]
 pub enum OpenError {
     /// There is no such device file.
     Missing { device: PathBuf },

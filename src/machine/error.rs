@@ -15,7 +15,10 @@ use crate::{
     vm,
 };
 
+/// Why a machine cannot be planned or built. Sizes are in bytes; [`Self::blame`] says who has to
+/// act.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each is")]
 pub enum Error {
     #[error(
         "{bytes} bytes of memory cannot be had: give a multiple of 4 KiB, more than 0, that ends \

@@ -25,19 +25,27 @@ use crate::{
 /// A machine as it will be: what `axvmm check` prints, and all that building one needs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
+    /// Which VM of the process.
     pub id: VMId,
+    /// The guest's name.
     pub name: String,
+    /// Which board: that of this architecture.
     pub arch: Arch,
+    /// The vCPUs, with the ids that they get.
     pub cpus: CpuConfig,
+    /// The guest's memory.
     pub ram: Vec<RamArea>,
     /// Ascending by bus and address; those that the host kernel emulates are among them.
     pub devices: Vec<DevicePlan>,
+    /// Which, and where.
     pub interrupt_controller: InterruptController,
     /// Writes to these ports may come late, as nobody waits for them.
     pub late_writes: Vec<PortRange>,
+    /// How the kernel is loaded and entered.
     pub boot: BootPlan,
     /// What the kernel is told about the machine.
     pub firmware: FirmwareInfo,
+    /// What a kernel finds in memory: ACPI, or a device tree.
     pub tables: Vec<FirmwareTable>,
     /// What became of each row of an AxVisor file, in its order.
     pub requests: Vec<RequestOutcome>,
@@ -49,9 +57,11 @@ pub struct Plan {
 /// An area of guest memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RamArea {
+    /// Where it begins.
     pub gpa: GuestPhysAddr,
     /// In bytes.
     pub size: u64,
+    /// What the guest may do with it.
     #[serde(serialize_with = "as_text")]
     pub flags: MappingFlags,
     /// Whether it is given to the guest's hardware at the first touch, in pieces.
@@ -69,8 +79,11 @@ impl RamArea {
 /// A device and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DevicePlan {
+    /// What messages call it.
     pub name: String,
+    /// What kind of device it is.
     pub model: Model,
+    /// Where it stands.
     #[serde(flatten)]
     pub window: Window,
     /// The line it drives, counted as `irq_id` is: a GSI on x86_64, an INTID on aarch64, a source on
@@ -81,6 +94,7 @@ pub struct DevicePlan {
 /// What kind of device stands in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "each is the device of that name in `devices`")]
 pub enum Model {
     Uart16550,
     I8042Data,
@@ -154,8 +168,11 @@ impl fmt::Display for Model {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "bus", rename_all = "lowercase")]
 pub enum Window {
+    /// I/O ports.
     Port(PortRange),
+    /// Guest-physical memory.
     Mmio(GuestPhysAddrRange),
+    /// System registers.
     #[serde(rename = "system-register")]
     SysReg(SysRegAddrRange),
 }
@@ -210,7 +227,9 @@ impl fmt::Display for Window {
 /// A table that firmware would leave in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FirmwareTable {
+    /// What it is called.
     pub name: &'static str,
+    /// Where it begins.
     pub gpa: GuestPhysAddr,
     /// In bytes.
     pub size: u64,
@@ -252,6 +271,7 @@ impl FirmwareTable {
 #[derive(Default)]
 pub(super) struct Firmware {
     pub info: FirmwareInfo,
+    /// What a kernel finds in memory: ACPI, or a device tree.
     pub tables: Vec<FirmwareTable>,
 }
 

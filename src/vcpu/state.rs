@@ -19,11 +19,17 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum VCpuState {
+    /// Its `run` failed; only `setup` is possible.
     Invalid = 0,
+    /// Made, with no registers set.
     Created = 1,
+    /// Ready to be bound.
     Free = 2,
+    /// Bound to a thread, outside of the guest.
     Ready = 3,
+    /// In the guest.
     Running = 4,
+    /// Waits for an interrupt, or to be started.
     Blocked = 5,
 }
 

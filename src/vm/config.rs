@@ -20,16 +20,23 @@ pub use axvisor::{
 /// A guest's configuration, resolved: paths are usable as they stand, sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AxVMConfig {
+    /// Its number in this process.
     pub id: VMId,
+    /// Its name, for messages.
     pub name: String,
+    /// Its vCPUs.
     pub cpus: CpuConfig,
+    /// Its memory.
     pub memory: MemoryConfig,
+    /// What it boots.
     pub kernel: KernelConfig,
+    /// Its devices beside the board's.
     pub devices: DevicesConfig,
     /// What was asked for and is done in another way here, each a sentence for the user.
     pub notes: Vec<String>,
 }
 
+/// A guest's vCPUs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CpuConfig {
     /// How many vCPUs; at least 1.
@@ -50,6 +57,7 @@ impl CpuConfig {
     }
 }
 
+/// How much memory a guest has, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum MemoryConfig {
     /// So many bytes, where the board has its RAM.
@@ -63,14 +71,18 @@ pub enum MemoryConfig {
 /// A row of AxVisor's `memory_regions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryRegion {
+    /// Where it begins.
     pub gpa: GuestPhysAddr,
     /// In bytes.
     pub size: u64,
+    /// What the guest may do with it.
     #[serde(serialize_with = "flags_as_letters")]
     pub flags: MappingFlags,
     /// Whether it is given to the guest's hardware at the first touch, in pieces.
     pub lazy: bool,
+    /// Where AxVisor takes it from.
     pub map_type: VmMemMappingType,
+    /// Where it is written.
     pub at: WrittenAt,
 }
 
@@ -84,18 +96,22 @@ fn flags_as_letters<S: serde::Serializer>(
 /// A file and, where it matters, its place in guest memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ImageFile {
+    /// The file.
     pub path: PathBuf,
     /// Where it goes; the loader chooses if not given.
     pub load_addr: Option<GuestPhysAddr>,
 }
 
+/// What a guest boots, with all that goes along.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KernelConfig {
+    /// The kernel.
     pub image: ImageFile,
     /// Where execution begins, for formats that do not say so themselves.
     pub entry_point: Option<GuestPhysAddr>,
     /// `None`: the guest gets no command line at all.
     pub cmdline: Option<String>,
+    /// The initrd.
     pub ramdisk: Option<ImageFile>,
     /// Firmware that is put beside the kernel (AxVisor's `bios_path`).
     pub bios: Option<ImageFile>,
@@ -105,6 +121,7 @@ pub struct KernelConfig {
     pub dtb_patch: Vec<DtbPatch>,
     /// Multiboot modules.
     pub modules: Vec<Module>,
+    /// Who unpacks a compressed kernel.
     pub unpack: Unpack,
 }
 
@@ -125,7 +142,9 @@ pub enum DtbPatch {
 /// A multiboot module: a file and the string that the guest is given with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Module {
+    /// The file.
     pub path: PathBuf,
+    /// The string.
     pub cmdline: String,
 }
 
@@ -143,6 +162,7 @@ pub enum Unpack {
     Guest,
 }
 
+/// What a guest has beside its board's devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DevicesConfig {
     /// Devices beside those that the board always has.
@@ -151,6 +171,7 @@ pub struct DevicesConfig {
     pub passthrough: Vec<PassThroughDeviceConfig>,
     /// Addresses of the host's, likewise.
     pub passthrough_addresses: Vec<PassThroughAddressConfig>,
+    /// Devices of the host's that a guest is not to have.
     pub excluded: Vec<ExcludedDevicesConfig>,
     /// `None`: nothing is said.
     pub interrupt_mode: Option<InterruptModeConfig>,
@@ -171,12 +192,18 @@ impl DevicesConfig {
 /// A row of AxVisor's `emu_devices`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EmulatedDeviceConfig {
+    /// Its name, for messages.
     pub name: String,
+    /// Where it begins.
     pub base_gpa: GuestPhysAddr,
     /// In bytes.
     pub length: u64,
+    /// Its interrupt: GSI, INTID or source, as the architecture has it; 0 for none.
     pub irq_id: u32,
+    /// What kind of device it is.
     pub emu_type: EmuDeviceType,
+    /// What else a device of this kind is told.
     pub cfg_list: Vec<u64>,
+    /// Where it is written.
     pub at: WrittenAt,
 }

@@ -24,7 +24,9 @@ pub enum VMStatus {
     Loading = 0,
     /// Ready to boot.
     Loaded = 1,
+    /// vCPUs are in the guest, or may be.
     Running = 2,
+    /// vCPUs are out of the guest and stay there.
     Suspended = 3,
     /// Told to stop; vCPUs are on their way out.
     Stopping = 4,
@@ -42,6 +44,7 @@ impl VMStatus {
         Self::Stopped,
     ];
 
+    /// The status's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Loading => "Loading",

@@ -34,6 +34,7 @@ impl VCpuStats {
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
+    /// What has been counted so far.
     pub fn counts(&self) -> ExitCounts {
         ExitCounts(std::array::from_fn(|i| self.counts[i].load(Ordering::Relaxed)))
     }

@@ -94,9 +94,11 @@ impl fmt::Display for StopReason {
 /// All that is known about a guest that could not go on.
 #[derive(Clone, Debug)]
 pub struct FaultReport {
+    /// On which vCPU.
     pub vcpu_id: VCpuId,
     /// What happened, as a sentence.
     pub what: String,
+    /// Its registers.
     pub registers: VCpuDump,
     /// The bytes at the program counter, as far as they can be read.
     pub code: Vec<u8>,

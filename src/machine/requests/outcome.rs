@@ -13,7 +13,9 @@ pub struct RequestOutcome {
     pub kind: RequestKind,
     /// The row's name, path or addresses; empty for a key that is no list.
     pub name: String,
+    /// Where it is written.
     pub at: WrittenAt,
+    /// What became of it.
     pub outcome: Outcome,
     /// What the guest finds, for a user to read.
     pub sentence: String,
@@ -23,11 +25,17 @@ pub struct RequestOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestKind {
+    /// `memory_regions`.
     MemoryRegions,
+    /// `emu_devices`.
     EmuDevices,
+    /// `passthrough_devices`.
     PassthroughDevices,
+    /// `passthrough_addresses`.
     PassthroughAddresses,
+    /// `excluded_devices`.
     ExcludedDevices,
+    /// `interrupt_mode`.
     InterruptMode,
 }
 
@@ -93,6 +101,7 @@ impl fmt::Display for RequestOutcome {
 /// What a board says to a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
+    /// What became of it.
     pub outcome: Outcome,
     pub sentence: String,
 }

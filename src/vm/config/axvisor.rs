@@ -43,8 +43,10 @@ pub enum VmMemMappingType {
 /// How interrupts come to a guest of AxVisor's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum VMInterruptMode {
+    /// None.
     #[default]
     NoIrq,
+    /// From emulated controllers.
     Emulated,
     /// The host's own interrupt controller and timers are the guest's.
     Passthrough,
@@ -53,7 +55,9 @@ pub enum VMInterruptMode {
 /// The `interrupt_mode` that is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct InterruptModeConfig {
+    /// How they come.
     pub mode: VMInterruptMode,
+    /// Where it is written.
     pub at: WrittenAt,
 }
 
@@ -62,11 +66,13 @@ pub struct InterruptModeConfig {
 pub struct PassThroughDeviceConfig {
     /// A name, or a path in the host's device tree; `/` means all of the host's devices.
     pub name: String,
+    /// Where it begins.
     pub base_gpa: GuestPhysAddr,
     /// In bytes; 0 in a row that is nothing but a path.
     pub length: u64,
     /// 0 for none.
     pub irq_id: u32,
+    /// Where it is written.
     pub at: WrittenAt,
 }
 
@@ -80,13 +86,17 @@ impl PassThroughDeviceConfig {
 /// A row of `passthrough_addresses`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PassThroughAddressConfig {
+    /// The addresses.
     pub window: GuestPhysAddrRange,
+    /// Where it is written.
     pub at: WrittenAt,
 }
 
 /// A row of `excluded_devices`: paths in the host's device tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ExcludedDevicesConfig {
+    /// The paths.
     pub paths: Vec<String>,
+    /// Where they are written.
     pub at: WrittenAt,
 }
