@@ -62,8 +62,12 @@ impl Guest {
 
     /// `axvmm check` for a guest with 2 vCPUs and 64 MiB.
     fn check(&self, kernel: &str) -> Finished {
+        self.check_with("memory = \"64M\"", kernel)
+    }
+
+    fn check_with(&self, base: &str, kernel: &str) -> Finished {
         let text = format!(
-            "[base]\ncpu_num = 2\nmemory = \"64M\"\n[kernel]\nkernel_path = \"kernel.bin\"\n\
+            "[base]\ncpu_num = 2\n{base}\n[kernel]\nkernel_path = \"kernel.bin\"\n\
              kernel_load_addr = {:#x}\ndtb_path = \"my.dtb\"\n{kernel}\n",
             self.base + 0x20_0000
         );
@@ -85,6 +89,19 @@ fn a_tree_that_fits_is_taken_as_it_is() {
         let at = arch.1 + 0x100_0000;
         let moved = guest.check(&format!("dtb_load_addr = {at:#x}"));
         moved.assert(0, &format!("table       {at:#x}"));
+    }
+}
+
+/// As files of AxVisor's leave it to the tree.
+#[test]
+fn a_tree_tells_of_the_memory_if_nothing_else_does() {
+    for arch in ARCHS {
+        let guest = Guest::with_tree_of(arch, 2, 48);
+        for kernel in ["", "memory_regions = []"] {
+            let finished = guest.check_with("", kernel);
+            assert!(!finished.assert(0, "rwx, 48 MiB").stdout.contains("note"), "{finished:#?}");
+        }
+        guest.check_with("", "dtb_patch = [\"memory\"]").assert(0, "rwx, 512 MiB");
     }
 }
 

@@ -49,7 +49,7 @@ table! {
         /// The host CPUs that each vCPU may run on, as a bit mask. Default: all.
         phys_cpu_sets: Vec<At<Integer>>,
         /// *axvmm:* how much memory, placed where the board has it, such as `"512M"`. Default:
-        /// 512M, unless there are `memory_regions`.
+        /// `memory_regions`, or what the device tree of `dtb_path` tells of, or 512M.
         memory: Size,
         /// *axvmm:* memory is given to the guest's hardware at the first touch, in pieces; for
         /// guests with much more memory than they use. Of `memory_regions`, those of map_type 0.

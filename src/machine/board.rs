@@ -21,7 +21,8 @@ use crate::{
 ///
 /// Notes are what was asked for and is done in another way, each a sentence for the user.
 pub trait Board {
-    /// The guest's RAM: as much as is asked for, where the board has it, or just the areas that are.
+    /// The guest's RAM: as much as is asked for, where the board has it, or just the areas that are;
+    /// the usual amount where a device tree was to tell that does not.
     fn ram(&self, asked: &MemoryConfig) -> Result<Vec<RamArea>, Error>;
 
     /// The vCPUs with the architectural ids that they will have.

@@ -14,12 +14,13 @@ use super::{
     board::{Board, Told},
     describe::SEEDS,
     fdt::{self, ReadError, Tree},
+    memory,
     plan::FirmwareTable,
 };
 use crate::{
-    addr::GuestPhysAddrRange,
+    addr::{GuestPhysAddr, GuestPhysAddrRange},
     boot::Placed,
-    vm::config::{DtbPatch, KernelConfig},
+    vm::config::{DtbPatch, KernelConfig, MemoryConfig, MemoryRegion, VmMemMappingType, WrittenAt},
 };
 
 /// So much of a device tree a kernel maps to begin with (Linux' `Documentation/arch/arm64/booting.rst`;
@@ -170,6 +171,30 @@ impl<'a> OwnTree<'a> {
     fn error(&self, problem: OwnTreeError) -> Error {
         Error::OwnDeviceTree { path: PathBuf::from(self.path), problem }
     }
+}
+
+/// The memory that a user's device tree tells of, if that is what the guest is to have; `None`: it
+/// is not, or the tree tells of none.
+pub fn memory(asked: &MemoryConfig, kernel: &KernelConfig) -> Result<Option<MemoryConfig>, Error> {
+    let (MemoryConfig::OfDeviceTree { lazy }, Some(dtb)) = (asked, &kernel.dtb) else {
+        return Ok(None);
+    };
+    let own = OwnTree::open(&dtb.path, &kernel.dtb_patch)?;
+    let told = agree::memory_of(&own.tree.root);
+    let areas: Vec<_> = told
+        .into_iter()
+        // Nothing is for a boot loader to fill in, which nobody does here.
+        .filter(|(_, size)| *size > 0)
+        .map(|(at, size)| MemoryRegion {
+            gpa: GuestPhysAddr(at),
+            size,
+            flags: memory::ALL,
+            lazy: *lazy,
+            map_type: VmMemMappingType::default(),
+            at: WrittenAt::default(),
+        })
+        .collect();
+    Ok((!areas.is_empty()).then_some(MemoryConfig::Regions(areas)))
 }
 
 /// The guest's memory, for messages.

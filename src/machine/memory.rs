@@ -46,6 +46,7 @@ pub fn from(base: u64, bits: u8, asked: &MemoryConfig) -> Result<Vec<RamArea>, E
     let areas = match asked {
         MemoryConfig::Size(bytes) => vec![piece(base, *bytes, false)?],
         MemoryConfig::LazySize(bytes) => vec![piece(base, *bytes, true)?],
+        MemoryConfig::OfDeviceTree { lazy } => vec![piece(base, MemoryConfig::DEFAULT, *lazy)?],
         MemoryConfig::Regions(regions) => areas(regions)?,
     };
     for area in &areas {

@@ -8,7 +8,7 @@ use super::{
     Error,
     board::{self, Told},
     channels,
-    device_tree::Source,
+    device_tree::{self, Source},
     requests::{self, Offer, RequestOutcome},
 };
 use crate::{
@@ -287,7 +287,11 @@ impl Plan {
         }
         let board = board::of(platform);
         let mut notes = config.notes.clone();
-        let ram = board.ram(&config.memory)?;
+        let told_by_tree = match platform {
+            Platform::X86_64 => None,
+            _ => device_tree::memory(&config.memory, &config.kernel)?,
+        };
+        let ram = board.ram(told_by_tree.as_ref().unwrap_or(&config.memory))?;
         let ranges = ram.iter().map(RamArea::range).collect::<Result<Vec<_>, _>>()?;
         let mut hardware = board.hardware(config.cpus.num, &config.devices, &mut notes)?;
         requests::place_console(&mut hardware, &config.devices, &ranges, board.address_bits());

@@ -95,6 +95,7 @@ impl Board for Pc {
             MemoryConfig::Regions(regions) => return memory::areas(regions),
             MemoryConfig::Size(bytes) => (*bytes, false),
             MemoryConfig::LazySize(bytes) => (*bytes, true),
+            MemoryConfig::OfDeviceTree { lazy } => (MemoryConfig::DEFAULT, *lazy),
         };
         // The whole amount, in one piece, says whether it can be had at all.
         memory::piece(HIGH_RAM, bytes, lazy)?;

@@ -64,8 +64,18 @@ pub enum MemoryConfig {
     Size(u64),
     /// The same, given to the guest's hardware at the first touch, in pieces.
     LazySize(u64),
+    /// Nothing is said but by the user's device tree: what that tells of.
+    OfDeviceTree {
+        /// Whether it is given to the guest's hardware at the first touch, in pieces.
+        lazy: bool,
+    },
     /// Just these areas.
     Regions(Vec<MemoryRegion>),
+}
+
+impl MemoryConfig {
+    /// What a guest gets if nothing is said anywhere, in bytes.
+    pub const DEFAULT: u64 = 512 << 20;
 }
 
 /// A row of AxVisor's `memory_regions`.

@@ -4,7 +4,7 @@ use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
     addrspace::PAGE_SIZE,
     config::{
-        keys::{VMBaseConfig, VMKernelConfig, VmMemConfig},
+        keys::{DtbPatchWord, VMBaseConfig, VMKernelConfig, VmMemConfig},
         report::Report,
         source::{At, Place},
         values::Size,
@@ -12,8 +12,6 @@ use crate::{
     vm::config::{MemoryConfig, MemoryRegion, VmMemMappingType},
 };
 
-/// What a guest gets whose configuration says nothing.
-const DEFAULT: u64 = 512 << 20;
 /// Physical addresses have at most 52 bits on all three architectures.
 const TOP: u64 = 1 << 52;
 
@@ -38,8 +36,16 @@ pub(super) fn resolve(
     }
     match regions {
         Some(regions) => MemoryConfig::Regions(areas(&regions.value, lazy, report)),
-        None => amount(DEFAULT),
+        // AxVisor's files leave it to the device tree.
+        None if is_told_by_tree(kernel) => MemoryConfig::OfDeviceTree { lazy },
+        None => amount(MemoryConfig::DEFAULT),
     }
+}
+
+/// Whether the guest gets a device tree with memory of its own.
+fn is_told_by_tree(kernel: &VMKernelConfig) -> bool {
+    let patches = kernel.dtb_patch.as_ref().map_or(&[][..], |patches| &patches.value);
+    kernel.dtb_path.is_some() && patches.iter().all(|patch| patch.value != DtbPatchWord::Memory)
 }
 
 /// What the command line gives wins over what the file gives; two in the same place are an error.

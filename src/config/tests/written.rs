@@ -266,6 +266,18 @@ fn an_empty_list_of_regions_says_nothing_about_memory() {
 }
 
 #[test]
+fn without_a_word_about_memory_the_users_device_tree_tells() {
+    let memory = |keys: &str| good(&format!("[kernel]\nkernel_path = \"vmlinuz\"\n{keys}")).memory;
+    let tree = "dtb_path = \"dtb\"\nmemory_regions = []\n";
+    let lazily = format!("{tree}[base]\nlazy_memory = true");
+    assert_eq!(memory(tree), MemoryConfig::OfDeviceTree { lazy: false });
+    assert_eq!(memory(&lazily), MemoryConfig::OfDeviceTree { lazy: true });
+    let patched = format!("{tree}dtb_patch = [\"memory\"]");
+    assert_eq!(memory(&patched), MemoryConfig::Size(512 << 20));
+    assert_eq!(memory(&format!("{tree}memory = \"1G\"")), MemoryConfig::Size(1 << 30));
+}
+
+#[test]
 fn lazy_memory_is_all_of_a_size_and_what_axvisor_would_allocate() {
     let memory = |keys: &str| {
         let text =

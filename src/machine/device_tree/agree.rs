@@ -17,9 +17,7 @@ pub fn check(tree: &Tree, told: &Told<'_>, notes: &mut Vec<String>) -> Result<()
 }
 
 fn memory(root: &Node, told: &Told<'_>, notes: &mut Vec<String>) -> Result<(), OwnTreeError> {
-    let nodes = root.children.iter().filter(|node| node.is_of_type("memory"));
-    let (address, size) = cells(root);
-    let ranges: Vec<_> = nodes.flat_map(|node| reg(node, address, size)).collect();
+    let ranges = memory_of(root);
     for &(at, size) in &ranges {
         let is_ram = |range: GuestPhysAddrRange| inside(told, range.first().0, range.last().0);
         // Nothing is nowhere; boot loaders fill that in, here nobody does.
@@ -37,6 +35,13 @@ fn memory(root: &Node, told: &Told<'_>, notes: &mut Vec<String>) -> Result<(), O
         ));
     }
     Ok(())
+}
+
+/// The memory that a tree tells of: addresses and sizes.
+pub fn memory_of(root: &Node) -> Vec<(u64, u64)> {
+    let nodes = root.children.iter().filter(|node| node.is_of_type("memory"));
+    let (address, size) = cells(root);
+    nodes.flat_map(|node| reg(node, address, size)).collect()
 }
 
 fn cpus(root: &Node, told: &Told<'_>, notes: &mut Vec<String>) -> Result<(), OwnTreeError> {

@@ -261,11 +261,43 @@ fn memory_that_the_trees_cells_have_no_room_for_is_refused() {
     assert_eq!(reg(node(&tree(&plan), "memory@100000000"))[0].len(), MIB);
 }
 
+/// As AxVisor's files leave it to the tree, wherever the board has its own memory.
+#[test]
+fn memory_is_what_the_users_tree_tells_of() {
+    for (arch, base) in RAM {
+        let of_tree = |config: &mut AxVMConfig| {
+            config.memory = MemoryConfig::OfDeviceTree { lazy: true };
+        };
+        let told = |areas: &[(u64, u64)]| {
+            let cells: Vec<u8> = areas
+                .iter()
+                .flat_map(|(at, size)| [*at, *size].map(u64::to_be_bytes))
+                .flatten()
+                .collect();
+            changed(arch, |root| root.find_mut("memory").unwrap().set("reg", cells))
+        };
+        let ram = |areas: &[(u64, u64)]| {
+            let plan = own(arch, &told(areas), &[], of_tree)?;
+            assert!(plan.ram.iter().all(|area| area.lazy));
+            Ok::<_, Error>(plan.ram.iter().map(|area| (area.gpa.0, area.size)).collect::<Vec<_>>())
+        };
+        let two = [(base, 64 * MIB), (base + 0x8000_0000, 16 * MIB)];
+        assert_eq!(ram(&two).unwrap(), two);
+        assert_eq!(ram(&[two[0], (0, 0)]).unwrap(), [two[0]]);
+        assert_eq!(ram(&[(base, 0)]).unwrap(), [(base, 512 * MIB)]);
+        for bad in [(base, 100), (u64::MAX - 4095, 8192), (base + 16 * MIB, 1 << 62)] {
+            assert!(ram(&[(base, 64 * MIB), bad]).is_err(), "{bad:x?}");
+        }
+    }
+}
+
 #[test]
 fn a_pc_has_no_device_tree_and_says_so() {
     let (mut config, file) = testing::config(0x8000, MemoryConfig::Size(16 * MIB));
     config.kernel.dtb = Some(ImageFile { path: file.path().into(), load_addr: None });
+    config.memory = MemoryConfig::OfDeviceTree { lazy: false };
     let plan = Plan::new(&config, &Platform::X86_64).unwrap();
+    assert_eq!(plan.ram[0].size, MemoryConfig::DEFAULT);
     assert!(plan.all_notes().any(|note| note.contains("dtb_path")));
     assert!(plan.tables.iter().all(|table| table.name != "device tree"));
 }
@@ -281,6 +313,9 @@ fn no_change_of_a_byte_does_harm() {
             bad[at] = value;
             let _ = own(Arch::Riscv64, &bad, &[], |_| {});
             let _ = own(Arch::Riscv64, &bad, &all, |_| {});
+            let _ = own(Arch::Riscv64, &bad, &[], |config| {
+                config.memory = MemoryConfig::OfDeviceTree { lazy: false };
+            });
         }
     }
 }
