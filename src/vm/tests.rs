@@ -11,7 +11,7 @@ use std::{
 use super::{config::CpuConfig, *};
 use crate::{
     addr::{AccessWidth, DeviceAddrRange, Port, PortRange, SysRegAddr, SysRegAddrRange},
-    devices::{Access, BaseDeviceOps, Effect, EmuDeviceType},
+    devices::{Access, BaseDeviceOps, Effect, EmuDeviceType, IvcWindow},
     hal::{AxVCpuExitReason as Exit, StopCause},
     scripted::{Call, ScriptedHal, Step},
     vcpu::VCpuState,

@@ -208,3 +208,19 @@ fn memory_comes_and_goes_while_the_guest_runs() {
     assert!(fixture.vm.unmap_region(free, 0x1000).is_err());
     assert!(fixture.vm.read_from_guest_of::<u8>(free).is_err());
 }
+
+#[test]
+fn channels_have_addresses_where_there_is_a_window() {
+    let without = fixture(vec![vec![]]).vm;
+    assert!(without.alloc_ivc_channel(1).is_err() && without.release_ivc_channel(RAM, 1).is_err());
+    let range = GuestPhysAddrRange::new(GuestPhysAddr(0x7000_0000), 0x3000).unwrap();
+    let mut devices = AxVmDevices::new();
+    devices.set_ivc_window(Arc::new(IvcWindow::new(range).unwrap()));
+    let vm = build_with(&ScriptedHal::new([vec![]]), 1, devices).unwrap();
+    let (gpa, size) = vm.alloc_ivc_channel(0x1001).unwrap();
+    assert_eq!((gpa, size), (range.first(), 0x2000));
+    assert!(vm.alloc_ivc_channel(0x1001).is_err(), "no room");
+    vm.release_ivc_channel(gpa, size).unwrap();
+    assert!(vm.release_ivc_channel(gpa, size).is_err());
+    assert_eq!(vm.alloc_ivc_channel(0x3000).unwrap(), (gpa, 0x3000));
+}
