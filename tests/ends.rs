@@ -6,6 +6,7 @@ mod common;
 use std::{env::consts::ARCH, fs, process::Stdio, time::Duration};
 
 use common::{WORDS, run, run_guest, start};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 const STOP: &str = "stop";
@@ -154,6 +155,14 @@ fn when_the_time_is_up_each_processor_is_told_with_where_it_was() {
         assert!(!ended.stderr.contains("repeats one exit"), "{ended:#?}");
         ended.assert_tells(&["VM[1]-VCpu[0] was at pc 0x", "exits, the last ", "VM[1]-VCpu[1]"]);
         assert_ne!(at_the_end(&ended.stderr, 0), at_the_end(&ended.stderr, 1), "{ended:#?}");
+    }
+    // Whoever ends a guest by hand wants to know only if asked.
+    for (level, told) in [("info", false), ("debug", true)] {
+        let running = start(run_guest(STOP, "loop").args(["--log-level", level]));
+        running.wait_for("stop: loop");
+        running.signal(Signal::SIGTERM);
+        let ended = running.finish();
+        assert_eq!(ended.stderr.contains("VCpu[0] was at pc 0x"), told, "{ended:#?}");
     }
     // Whoever is told no more than errors has not asked.
     let ended = stops("loop", &["--timeout", "1s", "--quiet"], 124);

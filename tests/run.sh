@@ -84,6 +84,7 @@ check_lints() {
     local arch
     cargo fmt --check
     cargo clippy --quiet --all-targets -- -D warnings
+    RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps
     for arch in "${arches[@]}"; do
         [ "$arch" != "$own" ] || continue
         load_arch "$arch"
