@@ -1,11 +1,17 @@
 //! The guests of `kvm_loop` in aarch64's code, and what only aarch64 has.
 
-use std::{arch::global_asm, sync::Arc};
+use std::{
+    arch::global_asm,
+    sync::{Arc, Mutex},
+};
 
 use axvmm::{
     addr::{AccessWidth, GuestPhysAddr, GuestPhysAddrRange, SysRegAddr, SysRegAddrRange},
-    devices::AxVmDevices,
-    hal::{AxVMHal, GicVersion, InterruptController, IrqSink, Platform, VCpuSetup},
+    addrspace::AddrSpace,
+    devices::{AxVmDevices, HypercallOps},
+    hal::{
+        AxVMHal, GicVersion, HypercallResult, InterruptController, IrqSink, Platform, VCpuSetup,
+    },
     kvm::KvmHal,
     vm::{StopReason, VCpuThreads},
 };
@@ -253,6 +259,54 @@ fn cpus_start_each_other() {
     let fixture = with_gic(starts_others(), 4, 0);
     assert_eq!(run(&fixture).exit_status(), 0);
     assert_eq!(fixture.counter.values(), [0, 1, 0x101, 2, 0x102, 3, 0x103, 0xff]);
+}
+
+guest! {
+    /// Tells what calls 7 and 6 answer, and what is in x1 behind each; then what 8 answers.
+    fn calls_axvisor:
+    "mov x0, #7",
+    "1: mov x20, x0",
+    "mov x1, #1",
+    "mov x2, #2",
+    "mov x3, #3",
+    "mov x4, #4",
+    "mov x5, #5",
+    "mov x6, #-1",
+    "hvc #0",
+    "str x0, [x19]",
+    "str x1, [x19]",
+    "sub x0, x20, #1",
+    "cmp x0, #6",
+    "b.eq 1b",
+    "mov x0, #8",
+    "hvc #0",
+    "str x0, [x19]",
+}
+
+/// Knows call 7 only, and what it was called with.
+#[derive(Default)]
+struct Seventh(Mutex<Vec<[u64; 6]>>);
+
+impl HypercallOps for Seventh {
+    fn call(&self, _: &AddrSpace, nr: u64, args: [u64; 6]) -> Option<HypercallResult> {
+        self.0.lock().unwrap().push(args);
+        (nr == 7).then_some(HypercallResult { value: 0x55, second: None })
+    }
+}
+
+#[test]
+fn hypercalls_come_when_they_are_asked_for() {
+    let service = Arc::new(Seventh::default());
+    let mut devices = AxVmDevices::new();
+    devices.add_hypercalls(service.clone());
+    let fixture = fixture_with(calls_axvisor(), Wants { devices, ..Wants::default() });
+    assert!(fixture.vm.hal().forward_hypercalls(0..=7).unwrap(), "this KVM is older than 6.4");
+    assert_eq!(run(&fixture).exit_status(), 0);
+    assert_eq!(*service.0.lock().unwrap(), [[1, 2, 3, 4, 5, u64::MAX]; 2]);
+    let not_supported = u64::MAX;
+    assert_eq!(fixture.counter.values(), [0x55, 1, not_supported, 1, not_supported, 0xff]);
+    let error = KvmHal::new().unwrap().forward_hypercalls(0..=1 << 32).unwrap_err();
+    assert!(error.to_string().contains("ids have 32 bits"), "{error}");
 }
 
 guest! { fn loads_a_pair: "ldp x0, x1, [x19]" }

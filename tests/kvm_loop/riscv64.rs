@@ -7,8 +7,9 @@ use std::{
 
 use axvmm::{
     addr::{AccessWidth, GuestPhysAddr, GuestPhysAddrRange, SysRegAddr, SysRegAddrRange},
-    devices::{Access, AxVmDevices, BaseDeviceOps, Effect, EmuDeviceType},
-    hal::{AxVMHal, InterruptController, IrqSink, Platform},
+    addrspace::AddrSpace,
+    devices::{Access, AxVmDevices, BaseDeviceOps, Effect, EmuDeviceType, HypercallOps},
+    hal::{AxVMHal, HypercallResult, InterruptController, IrqSink, Platform},
     kvm::KvmHal,
     vm::{StopReason, VCpuThreads},
 };
@@ -166,6 +167,50 @@ fn an_sbi_call_that_nobody_knows_is_not_supported() {
     assert!(matches!(run(&fixture), StopReason::Shutdown));
     let not_supported = -2_i64 as u64;
     assert_eq!(fixture.counter.values(), [not_supported, 0]);
+}
+
+guest! {
+    /// Tells what call 7 of AxVisor's extension answers, and what is then in a1; then the same of
+    /// the number that the extension has upstream.
+    fn calls_axvisor:
+    "li a7, 0x08485643",
+    "1: li a6, 7",
+    "li a0, 1",
+    "li a1, 2",
+    "li a2, 3",
+    "li a3, 4",
+    "li a4, 5",
+    "li a5, -1",
+    "ecall",
+    "sd a0, 0(s0)",
+    "sd a1, 0(s0)",
+    "li t0, 0x485643",
+    "beq a7, t0, 9f",
+    "mv a7, t0",
+    "j 1b",
+}
+
+/// Knows call 7 only, and what it was called with.
+#[derive(Default)]
+struct Seventh(Mutex<Vec<[u64; 6]>>);
+
+impl HypercallOps for Seventh {
+    fn call(&self, _: &AddrSpace, nr: u64, args: [u64; 6]) -> Option<HypercallResult> {
+        self.0.lock().unwrap().push(args);
+        (nr == 7).then_some(HypercallResult { value: 0x55, second: None })
+    }
+}
+
+#[test]
+fn axvisors_calls_come_by_an_experimental_extension() {
+    let service = Arc::new(Seventh::default());
+    let mut devices = AxVmDevices::new();
+    devices.add_hypercalls(service.clone());
+    let fixture = fixture_with(calls_axvisor(), Wants { devices, ..Wants::default() });
+    assert_eq!(run(&fixture).exit_status(), 0);
+    assert_eq!(*service.0.lock().unwrap(), [[1, 2, 3, 4, 5, u64::MAX]]);
+    let not_supported = -2_i64 as u64;
+    assert_eq!(fixture.counter.values(), [0x55, 0, not_supported, 0, 0xff]);
 }
 
 guest! {
