@@ -1,5 +1,10 @@
 //! The Advanced Interrupt Architecture in the host kernel: an APLIC for lines, and an IMSIC a vCPU
 //! (`Documentation/virt/kvm/devices/` has no page on it; the kernel's `uapi/asm/kvm.h` has).
+//!
+//! KVM of Linux 6.12, where the hardware has guest interrupt files, can let a halted vCPU sleep on
+//! with an interrupt pending when its thread has moved to another host CPU meanwhile: it looks for
+//! the interrupt on the wrong one. (Linux 6.18 has "RISC-V: KVM: Read HGEIP CSR on the correct cpu".)
+//! vCPUs that `phys_cpu_sets` keeps on one host CPU each are safe.
 
 use kvm_bindings::{
     KVM_DEV_RISCV_AIA_ADDR_APLIC, KVM_DEV_RISCV_AIA_CONFIG_HART_BITS, KVM_DEV_RISCV_AIA_CONFIG_IDS,
