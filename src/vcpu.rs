@@ -34,6 +34,9 @@ pub enum Error {
     BadState { vcpu_id: VCpuId, operation: &'static str, wanted: VCpuState, found: VCpuState },
     #[error("vCPU {vcpu_id}: {source}")]
     Hal { vcpu_id: VCpuId, source: HalError },
+    /// The state stays as it was.
+    #[error("vCPU {vcpu_id} cannot be made {to} from {from}: only Free and Blocked take turns so")]
+    NoSuchTransition { vcpu_id: VCpuId, from: VCpuState, to: VCpuState },
 }
 
 /// A vCPU as its VM and all threads see it.
@@ -113,22 +116,23 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         self.kick.kick();
     }
 
-    /// `Created` (or `Free`, or `Invalid`: a fresh start) to `Free`: registers as `setup` says,
-    /// execution to begin at `entry`. On an error the vCPU is as it was before.
+    /// `Created` (or any other state that no thread is bound in: a fresh start) to `Free`: registers
+    /// as `setup` says, execution to begin at `entry`. On an error the state is as it was before.
     pub fn setup(
         &self,
         entry: GuestPhysAddr,
         ept_root: u64,
         setup: A::SetupConfig,
     ) -> Result<(), Error> {
-        let arch = &mut self.hold("setup")?.arch;
-        let from = self.state.get();
+        let mut held = self.hold("setup")?;
+        let arch = &mut held.arch;
         let result = arch
             .set_entry(entry)
             .and_then(|()| arch.set_ept_root(ept_root))
             .and_then(|()| arch.setup(setup));
         result.map_err(|source| self.hal_error(source))?;
-        self.step("setup", from, VCpuState::Free)
+        self.state.set(VCpuState::Free);
+        Ok(())
     }
 
     /// Changes where the next run begins: for a CPU that another one starts.
@@ -139,7 +143,8 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     /// `Free` to `Ready`: the calling thread adopts the vCPU and lets go when the value is dropped.
     pub fn bind(&self) -> Result<BoundVCpu<'_, A>, Error> {
         let mut held = self.hold("bind")?;
-        self.step("bind", VCpuState::Free, VCpuState::Ready)?;
+        self.expect("bind", VCpuState::Free)?;
+        self.state.set(VCpuState::Ready);
         if let Err(source) = held.arch.bind() {
             self.state.set(VCpuState::Free);
             return Err(self.hal_error(source));
@@ -150,16 +155,23 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     /// Changes the state of a vCPU that no thread is bound to: `Free` to `Blocked` when it waits
     /// for something and back.
     pub fn transition_state(&self, from: VCpuState, to: VCpuState) -> Result<(), Error> {
-        self.step("transition_state", from, to)
+        use VCpuState::{Blocked, Free};
+        if !matches!((from, to), (Free, Blocked) | (Blocked, Free)) {
+            return Err(Error::NoSuchTransition { vcpu_id: self.id, from, to });
+        }
+        // Held, so that it comes before or after what another thread does, and not in between.
+        let _held = self.hold("transition_state")?;
+        self.expect("transition_state", from)?;
+        self.state.set(to);
+        Ok(())
     }
 
-    fn step(&self, operation: &'static str, wanted: VCpuState, to: VCpuState) -> Result<(), Error> {
-        self.state.step(wanted, to).map_err(|found| Error::BadState {
-            vcpu_id: self.id,
-            operation,
-            wanted,
-            found,
-        })
+    /// For whoever holds the vCPU, so that the state does not change behind its back.
+    fn expect(&self, operation: &'static str, wanted: VCpuState) -> Result<(), Error> {
+        match self.state.get() {
+            found if found == wanted => Ok(()),
+            found => Err(Error::BadState { vcpu_id: self.id, operation, wanted, found }),
+        }
     }
 
     /// The architecture's part, unless another thread is bound to it.
@@ -204,6 +216,7 @@ impl<A: AxArchVCpu> BoundVCpu<'_, A> {
     /// `Ready` to `Running` and back: runs the guest until there is something to do. An error makes
     /// the vCPU `Invalid` until the next `setup`: its registers can no longer be trusted.
     pub fn run(&mut self) -> Result<AxVCpuExitReason, Error> {
+        self.vcpu.expect("run", VCpuState::Ready)?;
         self.held.answer = None;
         self.vcpu.state.set(VCpuState::Running);
         match self.held.arch.run() {

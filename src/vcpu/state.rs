@@ -14,8 +14,8 @@ use std::{
 ///                    └──▶ Blocked (halted, or a CPU that is off)
 /// ```
 ///
-/// A wrong call is refused and changes nothing. `Invalid` is a vCPU whose `run` failed; `setup`
-/// makes it `Free` again.
+/// A wrong call is refused and changes nothing. `Invalid` is a vCPU whose `run` or `unbind` failed;
+/// `setup` makes it `Free` again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum VCpuState {
@@ -52,7 +52,7 @@ impl fmt::Display for VCpuState {
     }
 }
 
-/// A state that any thread can read while one thread changes it.
+/// A state that any thread can read while the one that holds the vCPU changes it.
 pub(super) struct AtomicState(AtomicU8);
 
 impl AtomicState {
@@ -67,13 +67,5 @@ impl AtomicState {
     /// For the thread that holds the vCPU, which alone moves it on.
     pub fn set(&self, state: VCpuState) {
         self.0.store(state as u8, Ordering::Release);
-    }
-
-    /// Moves from `from` to `to`, or tells the state that it found instead.
-    pub fn step(&self, from: VCpuState, to: VCpuState) -> Result<(), VCpuState> {
-        self.0
-            .compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire)
-            .map(|_| ())
-            .map_err(VCpuState::from_number)
     }
 }

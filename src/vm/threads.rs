@@ -102,6 +102,8 @@ enum Next {
     Again,
     /// Waits for an interrupt.
     WaitForInterrupt,
+    /// Takes its CPU off line.
+    GoOff,
     /// Waits to be started by another CPU.
     WaitForCpuUp,
 }
@@ -127,6 +129,8 @@ impl<H: AxVMHal> AxVM<H> {
                 Ok(Next::WaitForInterrupt) => {
                     self.blocked(vcpu_id, || self.lifecycle.wait_for_wake(vcpu_id));
                 }
+                // Now that it is unbound: whoever sees the CPU off line may set it up at once.
+                Ok(Next::GoOff) => self.lifecycle.set_on(vcpu_id, false),
                 Ok(Next::WaitForCpuUp) => {
                     self.blocked(vcpu_id, || self.lifecycle.wait_until_on(vcpu_id));
                 }
@@ -170,10 +174,7 @@ impl<H: AxVMHal> AxVM<H> {
     ) -> Next {
         match reason {
             AxVCpuExitReason::Halt => return Next::WaitForInterrupt,
-            AxVCpuExitReason::CpuDown { .. } => {
-                self.lifecycle.set_on(vcpu_id, false);
-                return Next::WaitForCpuUp;
-            }
+            AxVCpuExitReason::CpuDown { .. } => return Next::GoOff,
             AxVCpuExitReason::CpuUp { target_cpu, entry_point, arg } => {
                 let started = self.cpu_up(target_cpu, entry_point, arg);
                 vcpu.set_return_value(if started { 0 } else { H::UNKNOWN_HYPERCALL });
