@@ -11,7 +11,7 @@
 use std::{
     cell::Cell,
     collections::{BTreeMap, VecDeque},
-    io,
+    io, mem,
     ops::RangeInclusive,
     sync::{Arc, Condvar, Mutex, MutexGuard},
     time::Instant,
@@ -44,6 +44,9 @@ pub enum Step {
     Fail(i32),
     /// Runs until it is kicked.
     UntilKicked,
+    /// Halts, as where the host serves that itself, until its external pin is high or an interrupt
+    /// has been injected, and then does the next step. A kick has it come back first.
+    UntilIrq,
 }
 
 /// What was asked of the hardware, in order.
@@ -74,11 +77,24 @@ struct Shared {
     calls: Mutex<Vec<Call>>,
     /// Calls that fail: how many of a kind still succeed, by the kind's name.
     failures: Mutex<BTreeMap<&'static str, usize>>,
+    signals: Mutex<BTreeMap<VCpuId, Arc<Signals>>>,
 }
 
 impl Shared {
     fn record(&self, call: Call) {
         lock(&self.calls).push(call);
+    }
+
+    fn signals_of(&self, vcpu_id: VCpuId) -> Arc<Signals> {
+        lock(&self.signals).entry(vcpu_id).or_default().clone()
+    }
+
+    /// Records an interrupt on its way to a vCPU, and makes it pending there.
+    fn inject(&self, vcpu_id: VCpuId, irq: usize) -> HalResult {
+        self.may_fail("inject")?;
+        self.record(Call::Inject { vcpu_id, irq });
+        self.signals_of(vcpu_id).change(|pending| pending.injected += 1);
+        Ok(())
     }
 
     fn may_fail(&self, operation: &'static str) -> HalResult {
@@ -130,17 +146,51 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Wakes a vCPU that runs.
+/// What comes to a vCPU from outside, and wakes it.
 #[derive(Debug, Default)]
-struct ScriptedKick {
-    kicked: Mutex<bool>,
+struct Signals {
+    pending: Mutex<Pending>,
     changed: Condvar,
 }
 
-impl VCpuKick for ScriptedKick {
-    fn kick(&self) {
-        *lock(&self.kicked) = true;
+#[derive(Debug, Default)]
+struct Pending {
+    kicked: bool,
+    /// Interrupts that no step has waited for yet.
+    injected: usize,
+    /// The external pin is high.
+    pin: bool,
+}
+
+impl Pending {
+    fn is_interrupted(&self) -> bool {
+        self.pin || self.injected > 0
+    }
+}
+
+impl Signals {
+    fn change(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut lock(&self.pending));
         self.changed.notify_all();
+    }
+
+    /// Waits for a kick, or for what `until` looks at as well; whether it was a kick.
+    fn wait(&self, until: impl Fn(&Pending) -> bool) -> bool {
+        let waiting = |pending: &mut Pending| !pending.kicked && !until(pending);
+        let held = self.changed.wait_while(lock(&self.pending), waiting);
+        let mut pending = held.unwrap_or_else(|poisoned| poisoned.into_inner());
+        let kicked = mem::take(&mut pending.kicked);
+        if !kicked {
+            // This one has come; the pin stays as its controller has it.
+            pending.injected = pending.injected.saturating_sub(1);
+        }
+        kicked
+    }
+}
+
+impl VCpuKick for Signals {
+    fn kick(&self) {
+        self.change(|pending| pending.kicked = true);
     }
 }
 
@@ -156,7 +206,7 @@ pub struct ScriptedVCpu {
     shared: Arc<Shared>,
     entry: GuestPhysAddr,
     cause: StopCause,
-    kick: Arc<ScriptedKick>,
+    signals: Arc<Signals>,
 }
 
 /// What a [`ScriptedVCpu`] is made of.
@@ -175,10 +225,10 @@ impl AxArchVCpu for ScriptedVCpu {
             vm_id,
             vcpu_id,
             script: config.script,
+            signals: config.shared.signals_of(vcpu_id),
             shared: config.shared,
             entry: GuestPhysAddr(0),
             cause: StopCause::Shutdown,
-            kick: Arc::default(),
         })
     }
 
@@ -194,7 +244,13 @@ impl AxArchVCpu for ScriptedVCpu {
     }
 
     fn run(&mut self) -> HalResult<AxVCpuExitReason> {
-        match self.script.pop_front().unwrap_or(Step::UntilKicked) {
+        let step = loop {
+            match self.script.pop_front().unwrap_or(Step::UntilKicked) {
+                Step::UntilIrq if !self.signals.wait(Pending::is_interrupted) => {}
+                step => break step,
+            }
+        };
+        match step {
             Step::Exit(reason) => Ok(reason),
             Step::Down(cause) => {
                 self.cause = cause;
@@ -212,9 +268,12 @@ impl AxArchVCpu for ScriptedVCpu {
                 Err(HalError::failed("run the script", io::Error::from_raw_os_error(errno)))
             }
             Step::UntilKicked => {
-                let waiting = |kicked: &mut bool| !*kicked;
-                let held = self.kick.changed.wait_while(lock(&self.kick.kicked), waiting);
-                *held.unwrap_or_else(|poisoned| poisoned.into_inner()) = false;
+                self.signals.wait(|_| false);
+                Ok(AxVCpuExitReason::Nothing)
+            }
+            // Kicked: it halts again at the next run.
+            Step::UntilIrq => {
+                self.script.push_front(Step::UntilIrq);
                 Ok(AxVCpuExitReason::Nothing)
             }
         }
@@ -238,9 +297,7 @@ impl AxArchVCpu for ScriptedVCpu {
     }
 
     fn inject_interrupt(&mut self, irq: usize) -> HalResult {
-        self.shared.may_fail("inject")?;
-        self.shared.record(Call::Inject { vcpu_id: self.vcpu_id, irq });
-        Ok(())
+        self.shared.inject(self.vcpu_id, irq)
     }
 
     fn set_return_value(&mut self, val: u64) {
@@ -265,7 +322,7 @@ impl AxArchVCpu for ScriptedVCpu {
     }
 
     fn kicker(&self) -> Arc<dyn VCpuKick> {
-        self.kick.clone()
+        self.signals.clone()
     }
 }
 
@@ -278,6 +335,7 @@ impl IrqSink for ScriptedHal {
 impl ExternalIrq for ScriptedHal {
     fn set_external_irq(&self, vcpu_id: VCpuId, high: bool) {
         self.shared.record(Call::ExternalIrq { vcpu_id, high });
+        self.shared.signals_of(vcpu_id).change(|pending| pending.pin = high);
     }
 }
 
@@ -325,7 +383,7 @@ impl AxVMHal for ScriptedHal {
     }
 
     fn vcpu_create_config(&self, vcpu_id: VCpuId, _: usize, _: usize) -> HalResult<ScriptedConfig> {
-        let script = lock(&self.scripts).get_mut(vcpu_id).map(std::mem::take).unwrap_or_default();
+        let script = lock(&self.scripts).get_mut(vcpu_id).map(mem::take).unwrap_or_default();
         Ok(ScriptedConfig { script, shared: self.shared.clone() })
     }
 
@@ -347,9 +405,7 @@ impl AxVMHal for ScriptedHal {
     }
 
     fn inject_irq_to_vcpu(&self, vcpu_id: VCpuId, irq: usize) -> HalResult {
-        self.shared.may_fail("inject")?;
-        self.shared.record(Call::Inject { vcpu_id, irq });
-        Ok(())
+        self.shared.inject(vcpu_id, irq)
     }
 
     fn forward_hypercalls(&self, numbers: RangeInclusive<u64>) -> HalResult<bool> {
