@@ -16,9 +16,6 @@ mod stop;
 mod stuck;
 mod threads;
 
-#[cfg(test)]
-mod tests;
-
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use config::AxVMConfig;

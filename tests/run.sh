@@ -61,6 +61,8 @@ mkdir -p "$cache"
 # The test programs that drive /dev/kvm, beside the library's own tests, and those of them that are about PCs.
 kvm_tests=(kvm_loop axvisor boot_protocols buttons guests ends console terminal run several library memory ivc guide readme)
 pc_tests=(boot_protocols readme)
+# Those that need none, and are about what each architecture's build must do.
+arch_tests=(conformance)
 # Those that bring up hosts themselves.
 host_tests=(linux hosts)
 
@@ -95,10 +97,12 @@ check_lints() {
         xargs -0 awk 'FNR == 1 && /^#!.*sh$/ { print FILENAME }' | xargs shellcheck -x -P SCRIPTDIR
 }
 
-# run_in_host ARCH: builds the test programs for this architecture, and runs those that need KVM in its host.
+# run_in_host ARCH: builds the test programs for this architecture, and runs in its host those that need KVM or are about
+# the architecture.
 run_in_host() {
     local name names=() program programs with=()
     load_arch "$1"
+    [ "$1" = "$own" ] || names+=("${arch_tests[@]}")
     for name in "${kvm_tests[@]}"; do
         [ "$1" != x86_64 ] && [[ " ${pc_tests[*]} " == *" $name "* ]] || names+=("$name")
     done

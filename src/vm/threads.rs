@@ -291,7 +291,7 @@ impl<H: AxVMHal> AxVM<H> {
 }
 
 /// Refuses a mask in which there is no CPU that this process may use.
-pub(super) fn check_affinity(vcpu_id: VCpuId, mask: Option<usize>) -> Result<(), Error> {
+fn check_affinity(vcpu_id: VCpuId, mask: Option<usize>) -> Result<(), Error> {
     let Some(mask) = mask else { return Ok(()) };
     let allowed = sched_getaffinity(Pid::from_raw(0)).map_or(usize::MAX, |set| {
         (0..usize::BITS as usize)

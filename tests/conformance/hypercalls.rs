@@ -1,46 +1,28 @@
 //! Calls by blocks in memory.
 
-use super::*;
-use crate::{
-    addrspace::AddrSpace,
-    devices::{HypercallOps, doorbell::Doorbell},
-    hal::HypercallResult,
+use axvmm::{
+    addr::{AccessWidth, GuestPhysAddr},
+    hal::AxVMHal,
+    scripted::{ScriptedHal, Step},
+    vm::{AxVM, AxVMRef},
 };
 
-const BELL: GuestPhysAddr = GuestPhysAddr(0xd000_1000);
+use crate::fixture::*;
+
 /// What the last word of a block is before the call.
 const UNANSWERED: u64 = 0x5a5a;
-
-/// Knows call 3, whose answer has all arguments in it, and leaves 1 where the first points.
-struct Sums;
-
-impl HypercallOps for Sums {
-    fn call(&self, mem: &AddrSpace, nr: u64, args: [u64; 6]) -> Option<HypercallResult> {
-        let _ = mem.write(GuestPhysAddr(args[0]), &1_u64.to_le_bytes());
-        let value = args.iter().sum();
-        (nr == 3).then_some(HypercallResult { value, second: Some(9) })
-    }
-}
+const UNKNOWN: u64 = ScriptedHal::UNKNOWN_HYPERCALL;
 
 /// Rings for each of these blocks, the first of which is filled.
 fn rings(call: [u64; 7], blocks: &[u64]) -> AxVMRef<ScriptedHal> {
-    let ring = |block: &u64| {
-        let (addr, width) = (BELL, AccessWidth::Qword);
-        Step::Exit(Exit::MmioWrite { addr, width, data: *block })
-    };
+    let ring = |block: &u64| Step::Exit(store(BELL, AccessWidth::Qword, *block));
     let script: Vec<_> = blocks.iter().map(ring).chain([Step::Exit(Exit::Halt)]).collect();
-    let hal = ScriptedHal::new([script]);
-    let mut devices = AxVmDevices::new();
-    devices.add_hypercalls(Arc::new(Sums));
-    let window = GuestPhysAddrRange::new(BELL, 0x1000).unwrap();
-    devices.add_mmio_dev(Arc::new(Doorbell::new(window))).unwrap();
-    let vm = build_with(&hal, 1, devices).unwrap();
+    let fixture = booted([script]);
     let bytes: Vec<_> = call.iter().chain([&UNANSWERED]).flat_map(|w| w.to_le_bytes()).collect();
-    vm.address_space().write(GuestPhysAddr(blocks[0] & !7), &bytes).unwrap();
-    vm.boot().unwrap();
-    assert_eq!(vm.run_vcpu(0).unwrap(), Exit::Halt);
-    assert_eq!(asked(&hal), [], "no register has an answer");
-    vm
+    fixture.vm.address_space().write(GuestPhysAddr(blocks[0] & !7), &bytes).unwrap();
+    assert_eq!(fixture.vm.run_vcpu(0).unwrap(), Exit::Halt);
+    assert_eq!(fixture.asked(), [], "no register has an answer");
+    fixture.vm
 }
 
 fn word(vm: &AxVM<ScriptedHal>, at: u64) -> u64 {
@@ -65,7 +47,7 @@ fn a_block_is_answered_in_its_last_word() {
 fn an_unknown_call_is_answered_as_such() {
     for nr in [4, 3 << 32, u64::MAX] {
         let vm = rings([nr, 0, 0, 0, 0, 0, 0], &[RAM.0]);
-        assert_eq!(word(&vm, RAM.0 + 56), u64::MAX);
+        assert_eq!(word(&vm, RAM.0 + 56), UNKNOWN);
     }
 }
 
