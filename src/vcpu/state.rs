@@ -19,7 +19,7 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum VCpuState {
-    /// Its `run` failed; only `setup` is possible.
+    /// Its `run` or `unbind` failed; only `setup` is possible.
     Invalid = 0,
     /// Made, with no registers set.
     Created = 1,
