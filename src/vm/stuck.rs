@@ -24,9 +24,10 @@ const LONG: Duration = Duration::from_secs(1);
 const TOLD_PLACES: usize = 8;
 
 /// Counts how often a vCPU has come back with one and the same exit.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Repeats {
-    last: Option<(Exit, Option<u64>)>,
+    last: Exit,
+    answer: Option<u64>,
     times: u64,
     since: Option<Instant>,
     told: Vec<Exit>,
@@ -42,6 +43,12 @@ pub(super) struct Repeated {
     pub during: Duration,
 }
 
+impl Default for Repeats {
+    fn default() -> Self {
+        Self { last: Exit::Nothing, answer: None, times: 0, since: None, told: Vec::new() }
+    }
+}
+
 impl Repeats {
     /// Counts an exit that was settled with this answer. `Some`, once a place: it is the same as
     /// all for a long time. `now` is asked for once in very many exits.
@@ -52,8 +59,8 @@ impl Repeats {
         answer: Option<u64>,
         now: impl FnOnce() -> Instant,
     ) -> Option<Repeated> {
-        if self.last != Some((*reason, answer)) {
-            (self.last, self.times, self.since) = (Some((*reason, answer)), 1, None);
+        if self.answer != answer || self.last != *reason {
+            (self.last, self.answer, self.times, self.since) = (*reason, answer, 1, None);
             return None;
         }
         self.times += 1;
@@ -62,7 +69,7 @@ impl Repeats {
 
     #[cold]
     fn look(&mut self, now: Instant) -> Option<Repeated> {
-        let (reason, answer) = self.last?;
+        let (reason, answer) = (self.last, self.answer);
         let during = now.saturating_duration_since(*self.since.get_or_insert(now));
         let enough = during >= LONG && self.times >= OFTEN && is_an_access(&reason);
         if !enough || self.told.len() == TOLD_PLACES || self.told.contains(&reason) {
