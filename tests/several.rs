@@ -239,9 +239,12 @@ fn each_vm_has_its_own_threads() {
     let running = start(&mut files.command("run"));
     running.wait_for("[a] stop: spin");
     running.wait_for("[b] stop: halt");
-    let names = threads(running.pid());
-    let vcpus: Vec<_> = names.iter().filter(|name| name.starts_with("VM[")).collect();
-    assert_eq!(vcpus, ["VM[1]-VCpu[0]", "VM[5]-VCpu[0]", "VM[5]-VCpu[1]"], "{names:?}");
+    // A thread has its name when it has begun, and until then that of the one that made it.
+    wait_until("each vCPU has its thread", || {
+        let names = threads(running.pid());
+        let vcpus = names.iter().filter(|name| name.starts_with("VM["));
+        vcpus.eq(["VM[1]-VCpu[0]", "VM[5]-VCpu[0]", "VM[5]-VCpu[1]"])
+    });
     running.signal(Signal::SIGTERM);
     running.finish().assert(143, "");
 }
