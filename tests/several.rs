@@ -10,9 +10,12 @@ use std::{
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::{Duration, Instant},
 };
 
-use common::{Finished, WORDS, axvmm, guest, on_terminal::OnTerminal, run, start, wait_until};
+use common::{
+    Finished, WORDS, axvmm, full_pipe, guest, on_terminal::OnTerminal, run, start, wait_until,
+};
 use nix::{
     pty::openpty,
     sys::{
@@ -346,6 +349,24 @@ fn keys_go_to_the_selected_one_with_prefixes_as_well() {
     on.running.wait_for("[b] FOURTH");
     on.type_in(&format!("{CTRL_A}x"));
     on.finish().assert(130, "").assert_tells(&["[a] the guest powered off", "quit at the console"]);
+}
+
+#[test]
+fn a_signal_ends_guests_whose_output_nobody_reads() {
+    for style in ["prefix", "switch"] {
+        let files = Files::new().add("a", STOP, "flood").add("b", STOP, "flood");
+        let (_reader, writer) = full_pipe();
+        let mut command = files.command("run");
+        command.args(["--console", style]).stdout(writer).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let pid = child.id() as i32;
+        // In the midst of it: both vCPUs, the main thread and the one that writes.
+        wait_until("the guests print", || threads(pid).len() >= 4);
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        let started = Instant::now();
+        assert_eq!(child.wait().unwrap().code(), Some(143), "{style}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{style}: {:?}", started.elapsed());
+    }
 }
 
 // The console that is switched.
