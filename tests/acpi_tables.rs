@@ -6,15 +6,19 @@ use std::{path::Path, process::Command};
 
 use axvmm::{
     addr::GuestPhysAddr,
+    devices::EmuDeviceType,
     hal::Platform,
     machine::Plan,
     vm::{
         AxVMConfig,
-        config::{CpuConfig, DevicesConfig, ImageFile, KernelConfig, MemoryConfig, Unpack},
+        config::{
+            CpuConfig, DevicesConfig, EmulatedDeviceConfig, ImageFile, KernelConfig, MemoryConfig,
+            Unpack,
+        },
     },
 };
 
-fn plan(cpus: usize, dir: &Path) -> Plan {
+fn plan(cpus: usize, devices: DevicesConfig, dir: &Path) -> Plan {
     let path = dir.join("kernel.bin");
     std::fs::write(&path, [0xf4; 16]).unwrap();
     let at = Some(GuestPhysAddr(0x8000));
@@ -34,7 +38,7 @@ fn plan(cpus: usize, dir: &Path) -> Plan {
             modules: vec![],
             unpack: Unpack::default(),
         },
-        devices: DevicesConfig::default(),
+        devices,
         notes: vec![],
     };
     Plan::new(&config, &Platform::X86_64).unwrap()
@@ -52,9 +56,9 @@ fn iasl(dir: &Path, args: &[&str]) -> String {
 }
 
 #[track_caller]
-fn check_tables(cpus: usize) {
+fn check_tables(cpus: usize, devices: DevicesConfig) {
     let dir = tempfile::tempdir().unwrap();
-    let plan = plan(cpus, dir.path());
+    let plan = plan(cpus, devices, dir.path());
     let names: Vec<_> = plan.tables.iter().map(|table| table.name).collect();
     assert_eq!(names, ["RSDP", "DSDT", "FADT", "MADT", "XSDT", "reset vector"]);
     // The compiler knows no root pointer, and code is no table: unit tests look at those.
@@ -81,10 +85,24 @@ fn check_tables(cpus: usize) {
 
 #[test]
 fn iasl_accepts_the_tables_of_one_processor() {
-    check_tables(1);
+    check_tables(1, DevicesConfig::default());
 }
 
 #[test]
 fn iasl_accepts_the_tables_of_more_processors_than_apic_ids_have_bits_for() {
-    check_tables(300);
+    check_tables(300, DevicesConfig::default());
+}
+
+#[test]
+fn iasl_accepts_the_tables_of_a_guest_with_channels() {
+    let row = EmulatedDeviceConfig {
+        name: "channels".into(),
+        base_gpa: GuestPhysAddr(0xd000_0000),
+        length: 0x10_0000,
+        irq_id: 10,
+        emu_type: EmuDeviceType::IVCChannel,
+        cfg_list: vec![],
+        at: Default::default(),
+    };
+    check_tables(1, DevicesConfig { emulated: vec![row], ..DevicesConfig::default() });
 }

@@ -12,12 +12,14 @@ use std::{
 
 use axvmm::{
     addr::GuestPhysAddr,
+    devices::EmuDeviceType,
     hal::{Aarch64Platform, AiaPlatform, Arch, GicVersion, Platform, Riscv64Platform},
     machine::{FirmwareTable, Plan},
     vm::{
         AxVMConfig,
         config::{
-            CpuConfig, DevicesConfig, ImageFile, KernelConfig, MemoryConfig, MemoryRegion, Unpack,
+            CpuConfig, DevicesConfig, EmulatedDeviceConfig, ImageFile, KernelConfig, MemoryConfig,
+            MemoryRegion, Unpack,
         },
     },
 };
@@ -143,6 +145,23 @@ fn dtc_accepts_the_trees_of_large_and_of_scattered_machines() {
     });
     has(&text, &["cpu@70a"]);
     assert!(!text.contains("initrd") && !text.contains("bootargs"), "{text}");
+}
+
+#[test]
+fn dtc_accepts_the_trees_of_guests_with_channels() {
+    for (arch, window) in [(Arch::Aarch64, 0x3000_0000), (Arch::Riscv64, 0x6000_0000)] {
+        let row = EmulatedDeviceConfig {
+            name: "channels".into(),
+            base_gpa: GuestPhysAddr(window),
+            length: 0x10_0000,
+            irq_id: 52,
+            emu_type: EmuDeviceType::IVCChannel,
+            cfg_list: vec![],
+            at: Default::default(),
+        };
+        let text = source(&Platform::usual(arch), 1, |config| config.devices.emulated = vec![row]);
+        has(&text, &["axvmm,hypercall-doorbell", &format!("channels@{window:x}")]);
+    }
 }
 
 /// The paths of nodes that kernels for QEMU's boards may have written into them.
