@@ -19,6 +19,11 @@
 //! | [`hal`] | all that a VM asks of what lies beneath it: traits, exit reasons |
 //! | [`ratelimit`] | what a guest can cause to be logged, a few lines at a time |
 //! | [`addr`] | addresses, widths, flags |
+//!
+//! A program of one's own makes a [`machine::Plan`] of a configuration, builds a [`Machine`] from it,
+//! with devices of its own if it likes, and runs that; `examples/own_device.rs` is one.
+//!
+//! [`Machine`]: machine::Machine::build_with
 
 #![warn(missing_docs)]
 
