@@ -56,10 +56,10 @@ pub struct RunArgs {
     /// else prefix]
     #[arg(long, value_name = "HOW")]
     console: Option<Style>,
-    /// Ends the guest after this time, such as 30s, 500ms, 2m
+    /// Ends all guests after this time, such as 30s, 500ms, 2m
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     timeout: Option<Duration>,
-    /// Ends when the guest resets itself, with status 32
+    /// Ends a guest that resets itself, with status 32
     #[arg(long)]
     no_reboot: bool,
     /// Writes how it ended to this file, as JSON
