@@ -154,12 +154,13 @@ fn a_thread_that_cannot_start_ends_those_that_have() {
         assert!(status.unwrap().success());
         return;
     }
-    const VCPUS: usize = 64;
+    const VCPUS: usize = 16;
+    // Three of a vCPU's stacks, and what a thread and the allocator need beside it.
+    const ROOM: u64 = 3 * 264 * 1024 + 200 * 1024;
     let hal = ScriptedHal::new([const { Vec::new() }; VCPUS]);
     let vm = build(&hal, cpus(VCPUS), Default::default()).unwrap();
-    // Stacks for a few threads, but not for all.
     let (_, most) = getrlimit(Resource::RLIMIT_AS).unwrap();
-    setrlimit(Resource::RLIMIT_AS, in_use() + (4 << 20), most).unwrap();
+    setrlimit(Resource::RLIMIT_AS, in_use() + ROOM, most).unwrap();
     let error = VCpuThreads::spawn(&vm, || ()).err().unwrap();
     setrlimit(Resource::RLIMIT_AS, most, most).unwrap();
     let Error::Spawn { vcpu_id, .. } = error else { panic!("{error}") };

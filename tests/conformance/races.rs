@@ -2,9 +2,10 @@
 //! and nobody waits for long.
 
 use std::{
+    process,
     sync::{
         Barrier,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -20,49 +21,58 @@ use crate::fixture::*;
 
 const THREADS: usize = 4;
 
-/// Has all threads do this at the same moment, and counts those that it went well for. What the
-/// winners hold, they keep until all have tried.
-fn winners<T>(attempt: impl Fn() -> Result<T, vcpu::Error> + Sync) -> usize {
-    let (begin, tried) = (Barrier::new(THREADS), Barrier::new(THREADS));
-    let won = AtomicUsize::default();
+/// In each round has all threads do this at the same moment; of each round, how many it went well
+/// for. What a winner holds, it keeps until all have tried.
+fn winners<T>(
+    rounds: usize,
+    attempt: impl Fn(usize) -> Result<T, vcpu::Error> + Sync,
+) -> Vec<usize> {
+    let barrier = Barrier::new(THREADS);
+    let won: Vec<_> = (0..rounds).map(|_| AtomicUsize::default()).collect();
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                begin.wait();
-                let result = attempt();
-                match &result {
-                    Ok(_) => {
-                        won.fetch_add(1, Ordering::Relaxed);
+                for (round, won) in won.iter().enumerate() {
+                    barrier.wait();
+                    let result = attempt(round);
+                    match &result {
+                        Ok(_) => {
+                            won.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(vcpu::Error::BadState { .. }) => {}
+                        // Here the barrier would keep the others for ever.
+                        Err(other) => {
+                            eprintln!("{other}");
+                            process::abort();
+                        }
                     }
-                    Err(vcpu::Error::BadState { .. }) => {}
-                    Err(other) => panic!("{other}"),
+                    barrier.wait();
                 }
-                tried.wait();
             });
         }
     });
-    won.into_inner()
+    won.into_iter().map(AtomicUsize::into_inner).collect()
 }
 
 #[test]
 fn of_all_that_bind_at_once_one_has_it() {
     let fixture = fixture([vec![]]);
     let vcpu = fixture.vm.vcpu(0).unwrap();
-    for _ in 0..200 {
-        assert_eq!(winners(|| vcpu.bind()), 1);
-        assert_eq!(vcpu.state(), VCpuState::Free);
-    }
+    assert_eq!(winners(200, |_| vcpu.bind()), [1; 200]);
+    assert_eq!(vcpu.state(), VCpuState::Free);
 }
 
 #[test]
 fn of_all_that_change_the_state_at_once_one_does() {
     let fixture = fixture([vec![]]);
     let vcpu = fixture.vm.vcpu(0).unwrap();
-    for _ in 0..100 {
-        let (free, blocked) = (VCpuState::Free, VCpuState::Blocked);
-        assert_eq!(winners(|| vcpu.transition_state(free, blocked)), 1);
-        assert_eq!(winners(|| vcpu.transition_state(blocked, free)), 1);
-    }
+    let (free, blocked) = (VCpuState::Free, VCpuState::Blocked);
+    let there_and_back = |round| match round % 2 {
+        0 => vcpu.transition_state(free, blocked),
+        _ => vcpu.transition_state(blocked, free),
+    };
+    assert_eq!(winners(200, there_and_back), [1; 200]);
+    assert_eq!(vcpu.state(), VCpuState::Free);
 }
 
 #[test]
@@ -142,9 +152,31 @@ fn a_vcpu_that_says_it_is_free_can_be_bound() {
 }
 
 #[test]
+fn a_setup_is_never_refused_for_what_the_vcpus_thread_is_about_to_wait_for() {
+    let fixture = fixture([vec![]]);
+    let vcpu = fixture.vm.vcpu(0).unwrap();
+    let (free, blocked) = (VCpuState::Free, VCpuState::Blocked);
+    let (begin, waits) = (Barrier::new(2), AtomicBool::new(true));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            begin.wait();
+            while waits.load(Ordering::Relaxed) {
+                vcpu.transition_state(free, blocked).unwrap();
+                // The other thread's setup may have come between.
+                let _ = vcpu.transition_state(blocked, free);
+            }
+        });
+        begin.wait();
+        let refused = (0..20_000).find_map(|_| vcpu.setup(RAM, 0, VCpuSetup::default()).err());
+        waits.store(false, Ordering::Relaxed);
+        assert!(refused.is_none(), "{refused:?}");
+    });
+}
+
+#[test]
 fn a_cpu_can_be_started_also_while_its_thread_only_begins_to_wait_for_that() {
     let up = Step::Exit(Exit::CpuUp { target_cpu: 1, entry_point: RAM, arg: 0 });
-    for _ in 0..200 {
+    for _ in 0..50 {
         let fixture = fixture([
             vec![up.clone(), Step::Down(StopCause::Shutdown)],
             vec![Step::Exit(Exit::CpuDown { _state: 0 })],
