@@ -7,7 +7,10 @@ use std::{
     env::{self, consts::ARCH},
     fs,
     io::{Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex, Once},
@@ -15,7 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::signal::{SigHandler, Signal},
+};
 
 /// Nothing that is waited for takes this long, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -36,7 +42,22 @@ pub fn axvmm() -> Command {
     };
     let mut command = Command::new(program);
     command.current_dir(root()).stdin(Stdio::null()).env("NO_COLOR", "1");
+    hear_signals(&mut command);
     command
+}
+
+/// Lets a program hear the signals that whoever runs the tests may ignore, as `nohup` and a shell's
+/// jobs in the background do: what it starts then ignores them as well.
+fn hear_signals(command: &mut Command) {
+    let usual = || {
+        for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+            // SAFETY: no handler is set, so that there is none to be unsafe.
+            unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
+        }
+        Ok(())
+    };
+    // SAFETY: all that the child does before it is another program is a system call.
+    unsafe { command.pre_exec(usual) };
 }
 
 /// A tiny guest by its name, e.g. `hello` for this architecture's, or by its file name where it is
@@ -85,6 +106,7 @@ pub const WORDS: Words = match ARCH.as_bytes() {
 pub fn host(name: &str) -> Command {
     let mut command = Command::new(root().join("tests/hosts/host"));
     command.arg(name).current_dir(root()).stdin(Stdio::null()).env("AXVMM_PROFILE", "hosts");
+    hear_signals(&mut command);
     command
 }
 

@@ -181,6 +181,106 @@ fn the_gic_takes_lines_eventfds_and_injected_interrupts() {
 }
 
 guest! {
+    /// Makes the writes that stand in the table of addresses, values and sizes in bytes, as the
+    /// processor of a GICv3; then as `waits`, for any INTID.
+    fn writes_and_waits:
+    "mov x20, x0",
+    "mov x1, #0x080a0000", // not from a pool: the assembler would share waits'
+    "add x1, x1, #0x14", // GICR_WAKER
+    "str wzr, [x1]",
+    "1: ldr w2, [x1]",
+    "tbnz w2, #2, 1b",
+    "mov x1, #0x40000000",
+    "add x1, x1, #0x1000", // the table
+    "2: ldp x2, x3, [x1], #16",
+    "ldr x4, [x1], #8",
+    "cbz x2, 4f",
+    "cmp x4, #8",
+    "b.eq 3f",
+    "str w3, [x2]",
+    "b 2b",
+    "3: str x3, [x2]",
+    "b 2b",
+    "4: mrs x2, S3_0_C12_C12_5", // ICC_SRE_EL1
+    "orr x2, x2, #1",
+    "msr S3_0_C12_C12_5, x2",
+    "isb",
+    "mov x2, #0xff",
+    "msr S3_0_C4_C6_0, x2", // ICC_PMR_EL1
+    "mov x2, #1",
+    "msr S3_0_C12_C12_7, x2", // ICC_IGRPEN1_EL1
+    "isb",
+    "mov w0, #1",
+    "strb w0, [x19]",
+    "5: wfi",
+    "mrs x0, S3_0_C12_C12_0", // ICC_IAR1_EL1
+    "isb",
+    "cmp x0, #1023",
+    "b.eq 5b",
+    "str x0, [x19]",
+    "msr S3_0_C12_C12_1, x0", // ICC_EOIR1_EL1
+    "isb",
+    "sub x20, x20, #1",
+    "cbnz x20, 5b",
+}
+
+/// Arm's GIC architecture specification (IHI 0069), 5.2 and 5.3: a device and an event become an
+/// INTID of a message-signalled interrupt.
+#[test]
+fn the_its_takes_messages_of_devices() {
+    const TABLE: u64 = RAM.0 + 0x1000;
+    const CONFIGURATION: u64 = RAM.0 + 0x1_0000; // of each LPI, a byte
+    const PENDING: u64 = RAM.0 + 0x2_0000;
+    const COMMANDS: u64 = RAM.0 + 0x3_0000;
+    const DEVICES: u64 = RAM.0 + 0x4_0000;
+    const COLLECTIONS: u64 = RAM.0 + 0x5_0000;
+    const EVENTS: u64 = RAM.0 + 0x6_0000;
+    const REDISTRIBUTOR: u64 = 0x080a_0000;
+    const ITS: u64 = 0x0808_0000;
+    const VALID: u64 = 1 << 63;
+    const PAGES_OF_64K: u64 = 2 << 8;
+    const DEVICE: u64 = 0x10;
+    const EVENT: u64 = 3;
+    const LPI: u64 = 8192 + 5;
+
+    let fixture = with_gic(writes_and_waits(), 1, 2);
+    let write = |at: u64, words: &[u64]| {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        fixture.vm.address_space().write(GuestPhysAddr(at), &bytes).unwrap();
+    };
+    #[rustfmt::skip]
+    let writes = [
+        (0x0800_0000, 0x12, 4),                             // GICD_CTLR: group 1, affinities
+        (REDISTRIBUTOR + 0x70, CONFIGURATION | 15, 8),      // GICR_PROPBASER: 16 bits
+        (REDISTRIBUTOR + 0x78, PENDING | 1 << 62, 8),       // GICR_PENDBASER: zero
+        (REDISTRIBUTOR, 1, 4),                              // GICR_CTLR: LPIs
+        (ITS + 0x100, VALID | DEVICES | PAGES_OF_64K, 8),   // GITS_BASER0
+        (ITS + 0x108, VALID | COLLECTIONS | PAGES_OF_64K, 8),
+        (ITS + 0x80, VALID | COMMANDS, 8),                  // GITS_CBASER: a page of 4 KiB
+        (ITS, 1, 4),                                        // GITS_CTLR
+        (ITS + 0x88, 3 * 32, 8),                            // GITS_CWRITER: do them
+        (0, 0, 0),
+    ];
+    write(TABLE, &writes.into_iter().flat_map(<[u64; 3]>::from).collect::<Vec<_>>());
+    write(CONFIGURATION, &[0xa1a1_a1a1_a1a1_a1a1]); // enabled
+    #[rustfmt::skip]
+    write(COMMANDS, &[
+        0x09, 0, VALID, 0,                                  // MAPC: collection 0 is CPU 0
+        0x08 | DEVICE << 32, 4, VALID | EVENTS, 0,          // MAPD: 32 events
+        0x0a | DEVICE << 32, EVENT | LPI << 32, 0, 0,       // MAPTI
+    ]);
+    let threads = VCpuThreads::spawn(&fixture.vm, || ()).unwrap();
+    fixture.vm.boot().unwrap();
+    for count in [1, 2] {
+        wait_until("an interrupt", || fixture.counter.values().len() == count);
+        let translater = GuestPhysAddr(ITS + 0x1_0040);
+        fixture.vm.hal().signal_msi(translater, EVENT as u32, DEVICE as u32).unwrap();
+    }
+    assert_eq!(threads.join().exit_status(), 0);
+    assert_eq!(fixture.counter.values(), [1, LPI, LPI, 0xff]);
+}
+
+guest! {
     fn loads:
     "mov x0, #-1",
     "ldrb w0, [x19]",
