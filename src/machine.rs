@@ -13,6 +13,7 @@ mod error;
 mod fdt;
 mod make;
 mod memory;
+mod parts;
 mod plan;
 mod requests;
 mod riscv64;
@@ -24,7 +25,8 @@ mod x86_64;
 use std::{fmt, sync::Arc};
 
 pub use error::{Blame, Error};
-pub use plan::{DevicePlan, FirmwareTable, Model, Plan, RamArea, Window};
+pub use parts::{DevicePlan, FirmwareTable, Model, RamArea, Window};
+pub use plan::Plan;
 pub use requests::{Outcome, RequestKind, RequestOutcome};
 
 use crate::{

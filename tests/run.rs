@@ -20,7 +20,7 @@ const HELLO: &str = "hello";
 const WRITE: &str = if cfg!(target_arch = "x86_64") { "IoWrite" } else { "MmioWrite" };
 
 /// Enough for a guest to get going; other hosts than PCs are emulated.
-const A_WHILE: &str = if cfg!(target_arch = "x86_64") { "300ms" } else { "5s" };
+const A_WHILE: &str = if cfg!(target_arch = "x86_64") { "2s" } else { "5s" };
 
 // Time and resets.
 

@@ -32,7 +32,7 @@ const HELLO: &str = "hello";
 const CTRL_A: &str = "\x01";
 
 /// Enough for two guests to get going; other hosts than PCs are emulated.
-const A_WHILE: &str = if cfg!(target_arch = "x86_64") { "1s" } else { "15s" };
+const A_WHILE: &str = if cfg!(target_arch = "x86_64") { "5s" } else { "15s" };
 
 /// Configurations in a directory of their own.
 struct Files {

@@ -3,17 +3,16 @@
 use std::ops::Range;
 
 use super::{
-    Error, aarch64,
+    Error,
     fdt::Tree,
     memory,
-    plan::{DevicePlan, Firmware, Model, RamArea, Window},
-    riscv64, x86_64,
+    parts::{DevicePlan, Firmware, Model, RamArea, Window},
 };
 use crate::{
     addr::{GuestPhysAddrRange, PortRange},
     boot::Placed,
     devices::{doorbell, plic},
-    hal::{InterruptController, Platform},
+    hal::InterruptController,
     vm::config::{CpuConfig, DevicesConfig, EmulatedDeviceConfig, MemoryConfig},
 };
 
@@ -122,13 +121,4 @@ pub struct Told<'a> {
     pub cmdline: Option<&'a str>,
     /// Where the initrd's bytes are.
     pub initrd: Option<Placed>,
-}
-
-/// The board of a host like this.
-pub fn of(platform: &Platform) -> Box<dyn Board + '_> {
-    match platform {
-        Platform::X86_64 => Box::new(x86_64::Pc),
-        Platform::Aarch64(host) => Box::new(aarch64::Virt(host)),
-        Platform::Riscv64(host) => Box::new(riscv64::Virt(host)),
-    }
 }

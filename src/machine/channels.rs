@@ -4,7 +4,7 @@
 
 use super::{
     board::Hardware,
-    plan::{DevicePlan, Model, Window},
+    parts::{DevicePlan, Model, Window},
 };
 use crate::{
     addr::{GuestPhysAddrRange, MappingFlags},

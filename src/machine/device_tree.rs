@@ -15,7 +15,7 @@ use super::{
     describe::SEEDS,
     fdt::{self, ReadError, Tree},
     memory,
-    plan::FirmwareTable,
+    parts::FirmwareTable,
 };
 use crate::{
     addr::{GuestPhysAddr, GuestPhysAddrRange},

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use super::{
     device_tree::OwnTreeError,
-    plan::{Model, Window},
+    parts::{Model, Window},
     requests::RequestOutcome,
 };
 use crate::{

@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     Button, Error, Handles, POWER_BUTTON_LINE, channels,
-    plan::{DevicePlan, Model, Plan, RamArea, Window},
+    parts::{DevicePlan, Model, RamArea, Window},
+    plan::Plan,
 };
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddrRange, PortRange},

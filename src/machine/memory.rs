@@ -1,6 +1,6 @@
 //! What memory is asked for, turned into areas.
 
-use super::{Error, plan::RamArea};
+use super::{Error, parts::RamArea};
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
     addrspace::PAGE_SIZE,

@@ -21,7 +21,7 @@ use super::{
     board::{self, Board, Hardware, OwnRow, Told},
     fdt::Tree,
     memory,
-    plan::{DevicePlan, Model, RamArea, Window},
+    parts::{DevicePlan, Model, RamArea, Window},
 };
 use crate::{
     addr::{GuestPhysAddr, SysRegAddrRange},

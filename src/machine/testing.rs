@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Machine, Plan,
     fdt::{self, Node, Tree},
-    plan::{Model, Window},
+    parts::{Model, Window},
 };
 use crate::{
     addr::{AccessWidth, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags},

@@ -25,7 +25,7 @@ use super::{
     Error,
     board::{self, Board, Hardware, OwnRow, Told},
     memory,
-    plan::{DevicePlan, Firmware, Model, RamArea, Window},
+    parts::{DevicePlan, Firmware, Model, RamArea, Window},
 };
 use crate::{
     addr::{AddrRange, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, Port, PortRange},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{guest::Ended, tally::Tally};
+use super::tally::Tally;
 use crate::{
     cli::{
         Failure,
@@ -13,6 +13,9 @@ use crate::{
     hal::VMId,
     vm::StopReason,
 };
+
+/// How a guest ended; a failure is axvmm's or its host's.
+pub type Ended = Result<StopReason, Failure>;
 
 /// A guest's end.
 #[derive(Debug)]

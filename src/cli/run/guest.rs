@@ -12,7 +12,7 @@ use nix::sys::eventfd::EventFd;
 
 use super::{
     blueprint::Blueprint,
-    ends::{End, tell_one},
+    ends::{End, Ended, tell_one},
     tally::Tally,
     watch,
 };
@@ -34,8 +34,6 @@ const LISTENS: u16 = 2;
 /// And from here on, the alarms of its clocks.
 const ALARMS: u16 = 3;
 
-/// How a guest ended; a failure is axvmm's or its host's.
-pub type Ended = Result<StopReason, Failure>;
 type Built = Result<Machine<KvmHal>, Failure>;
 
 /// A guest among those of the process.

@@ -5,8 +5,7 @@ use std::{path::Path, time::Duration};
 use serde::Serialize;
 
 use super::{
-    ends::{End, status, worst},
-    guest::Ended,
+    ends::{End, Ended, status, worst},
     tally::Tally,
 };
 use crate::{

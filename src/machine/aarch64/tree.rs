@@ -13,7 +13,7 @@ use crate::{
         board::Told,
         channels, describe,
         fdt::{Node, Tree},
-        plan::{DevicePlan, Model, Window},
+        parts::{DevicePlan, Model, Window},
     },
 };
 

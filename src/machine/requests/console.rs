@@ -6,7 +6,7 @@ use crate::{
     devices::EmuDeviceType,
     machine::{
         board::Hardware,
-        plan::{DevicePlan, Window},
+        parts::{DevicePlan, Window},
     },
     vm::config::DevicesConfig,
 };

@@ -4,7 +4,7 @@ use super::{Answer, Offer, passthrough::told};
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange},
     devices::EmuDeviceType,
-    machine::{board::OwnRow, channels, plan::Window},
+    machine::{board::OwnRow, channels, parts::Window},
     vm::config::EmulatedDeviceConfig,
 };
 

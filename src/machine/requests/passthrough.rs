@@ -3,7 +3,7 @@
 use super::{Answer, Offer, console::is_serial};
 use crate::{
     addr::GuestPhysAddrRange,
-    machine::plan::{DevicePlan, Model},
+    machine::parts::{DevicePlan, Model},
 };
 
 /// Names of interrupt controllers and of parts of them.

@@ -6,7 +6,7 @@ use crate::{
     hal::InterruptController,
     machine::{
         board::{Hardware, OwnRow},
-        plan::Model,
+        parts::Model,
     },
     vm::config::EmulatedDeviceConfig,
 };

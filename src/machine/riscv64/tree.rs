@@ -14,7 +14,7 @@ use crate::{
         board::Told,
         channels, describe,
         fdt::{Node, Tree},
-        plan::{DevicePlan, Model},
+        parts::{DevicePlan, Model},
     },
 };
 

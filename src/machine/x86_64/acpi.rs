@@ -22,7 +22,7 @@ use crate::{
     devices::reset_control::RESET_VALUE,
     machine::{
         Error,
-        plan::{DevicePlan, FirmwareTable, Model},
+        parts::{DevicePlan, FirmwareTable, Model},
     },
 };
 

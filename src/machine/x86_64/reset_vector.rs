@@ -5,7 +5,7 @@
 use crate::{
     addr::GuestPhysAddr,
     devices::reset_control::RESET_VALUE,
-    machine::plan::{DevicePlan, FirmwareTable, Model},
+    machine::parts::{DevicePlan, FirmwareTable, Model},
 };
 
 /// f000:fff0, or ffff:0.

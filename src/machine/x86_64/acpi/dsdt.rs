@@ -16,7 +16,7 @@ use crate::{
     devices::{acpi_power::SLP_TYP_S5, doorbell},
     machine::{
         channels,
-        plan::{DevicePlan, Model, Window},
+        parts::{DevicePlan, Model, Window},
     },
 };
 
