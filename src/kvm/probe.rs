@@ -97,13 +97,13 @@ pub(super) fn run_bounded(
     Ok(match reason? {
         reason if is_done(&reason) => None,
         AxVCpuExitReason::Nothing => Some(NEVER.to_owned()),
-        AxVCpuExitReason::SystemDown | AxVCpuExitReason::FailEntry { .. } => {
-            Some(match vcpu.stop_cause() {
-                StopCause::Failure(text) | StopCause::Unemulated(text) => text,
-                StopCause::TripleFault => "it ended in a triple fault".to_owned(),
-                other => format!("it ended in {other:?}"),
-            })
-        }
+        AxVCpuExitReason::SystemDown
+        | AxVCpuExitReason::FailEntry { .. }
+        | AxVCpuExitReason::NestedPageFault { .. } => Some(match vcpu.stop_cause() {
+            StopCause::Failure(text) | StopCause::Unemulated(text) => text,
+            StopCause::TripleFault => "it ended in a triple fault".to_owned(),
+            other => format!("it ended in {other:?}"),
+        }),
         other => Some(format!("it ended in {other:x?}")),
     })
 }
