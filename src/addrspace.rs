@@ -2,13 +2,22 @@
 //!
 //! - `area`: one area, and which pieces of it the guest's hardware has.
 //! - `access`: reading and writing guest memory from outside.
-//! - `shared`: memory that several address spaces may map.
+//! - `device_memory`: the memory that devices reach by themselves.
+//! - `buffer`: bytes in it, scattered, that a device works on.
+//! - `shared`: memory that several address spaces, or several processes, may map.
+//! - `file`: files as memory.
+//! - `discard`: pages that the guest does without.
 //! - `host_memory`: the host's side.
 
 mod access;
 mod area;
+mod buffer;
+mod device_memory;
+mod discard;
+mod file;
 mod host_memory;
 mod shared;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +30,13 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 use vm_memory::{GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
-use self::area::{Area, SlotNumbers};
-pub use self::shared::SharedMemory;
+use self::area::{Area, Content, SlotNumbers};
+pub use self::{
+    buffer::{BufferBuilder, GuestBuffer},
+    device_memory::DeviceMemory,
+    file::FileMapping,
+    shared::{SharedMemory, SharedRegion},
+};
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
     hal::{HalError, MemorySlots},
@@ -54,6 +68,8 @@ pub enum Error {
     Forbidden { gpa: GuestPhysAddr, len: u64, access: MappingFlags },
     #[error("A value of {align}-byte alignment cannot be at {gpa}")]
     Unaligned { gpa: GuestPhysAddr, align: usize },
+    #[error("This host cannot map a file of {size} bytes as memory of the guest's: {source}")]
+    MapFile { size: u64, source: io::Error },
     #[error("Failed to read {len} bytes of a file into guest memory at {gpa}: {source}")]
     ReadFile { gpa: GuestPhysAddr, len: u64, source: io::Error },
     #[error(transparent)]
@@ -77,6 +93,11 @@ struct Map {
     /// Ascending by address.
     areas: Vec<Arc<Area>>,
     memory: GuestMemoryMmap,
+    /// Those of the areas that the guest may read and write: what its devices reach by themselves.
+    /// They must not change what the guest itself cannot.
+    open: GuestMemoryMmap,
+    /// Whether some of that the guest's hardware gets at the first touch only.
+    is_lazy: bool,
 }
 
 impl Map {
@@ -125,7 +146,7 @@ impl AddrSpace {
             source: host_memory::io_error(error),
         })?;
         let area = |region| match populate {
-            true => Area::whole(range, flags, region),
+            true => Area::whole(range, flags, region, Content::Ram),
             false => Area::lazy(range, flags, region),
         };
         self.map_area(range, mapping, area)
@@ -143,7 +164,8 @@ impl AddrSpace {
         flags: MappingFlags,
     ) -> Result<(), Error> {
         let range = page_range(gpa, memory.size())?;
-        self.map_area(range, memory.map()?, |region| Area::whole(range, flags, region))
+        let area = |region| Area::whole(range, flags, region, Content::Kept);
+        self.map_area(range, memory.map()?, area)
     }
 
     /// Takes the area of `size` bytes at `gpa` away, all of it, also while the guest runs: what
@@ -159,6 +181,9 @@ impl AddrSpace {
         let area = map.areas.remove(at.ok_or(Error::NoSuchArea { gpa, size })?);
         let removed = map.memory.remove_region(gpa.into(), size);
         (map.memory, _) = removed.map_err(|_| Error::NoSuchArea { gpa, size })?;
+        if let Ok((open, _)) = map.open.remove_region(gpa.into(), size) {
+            map.open = open;
+        }
         self.map.store(Arc::new(map));
         Ok(area.take_back(&*self.slots, &mut numbers)?)
     }
@@ -178,7 +203,11 @@ impl AddrSpace {
         if let Some(other) = map.areas.iter().find(|area| area.range.overlaps(&range)) {
             return Err(Error::Overlap { range, other: other.range });
         }
-        map.memory = map.memory.insert_region(region).map_err(|_| bad())?;
+        map.memory = map.memory.insert_region(region.clone()).map_err(|_| bad())?;
+        if area.flags.contains(MappingFlags::READ | MappingFlags::WRITE) {
+            map.open = map.open.insert_region(region).map_err(|_| bad())?;
+            map.is_lazy |= area.is_lazy();
+        }
         if !area.is_lazy() {
             area.give_all(&*self.slots, &mut numbers)?;
         }
@@ -213,6 +242,17 @@ impl AddrSpace {
     /// Whether `gpa` lies in an area, whatever may be done there.
     pub fn contains(&self, gpa: GuestPhysAddr) -> bool {
         self.map.load().area_at(gpa).is_some()
+    }
+
+    /// Whether guests see at once what is written from outside, also where they take a place for a
+    /// device's ([`MemorySlots::is_coherent`]).
+    pub fn is_coherent(&self) -> bool {
+        self.slots.is_coherent()
+    }
+
+    /// The memory that devices may reach by themselves, as it is now.
+    pub fn device_memory(self: &Arc<Self>) -> DeviceMemory {
+        DeviceMemory::new(self.clone(), self.map.load_full())
     }
 
     /// Resolves an access that the hardware had no mapping for. `true`: done, the guest may try

@@ -8,6 +8,7 @@
 //! stands beside them: reading ELF, unpacking, keeping track of who has which memory.
 
 mod cache;
+pub(crate) mod cpio;
 mod devicetree;
 mod draft;
 mod elf;
@@ -72,7 +73,7 @@ pub struct FirmwareInfo {
 }
 
 /// Where the boot processor begins, and in which state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// Where execution begins.
     pub entry: GuestPhysAddr,

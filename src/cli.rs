@@ -4,19 +4,32 @@
 
 mod about;
 mod atomic_file;
+mod bare;
 mod check;
+mod columns;
 mod console;
+mod control;
+mod device;
 mod doctor;
 mod duration;
 mod failure;
 mod guest_args;
 mod host;
+mod in_root;
 mod init;
 mod log_output;
+mod mapped_files;
 mod panics;
 mod plans;
+mod qtest;
+mod replay;
+mod report;
 mod run;
+mod schema;
+mod signals;
 mod sink;
+mod top;
+mod trace;
 
 use std::{
     process::ExitCode,
@@ -28,11 +41,15 @@ use clap::{Parser, Subcommand};
 pub use failure::Failure;
 pub use guest_args::GuestArgs;
 
+use crate::devices::custom::Kinds;
+
 const AFTER_HELP: &str = "\
 Exit status of `run`: 0 the guest shut down, 32 it reset itself (--no-reboot), 33 it crashed, 34 it
-reported a panic, 124 timeout, 128+N ended by signal N; or what the guest's test-exit device says.
+reported a panic, 124 timeout, 128+N ended by signal N; or what the guest's test-exit device says,
+or the command in its root (--root).
 Of several guests the worst one's: 128+N, 1, 37, 35, 33, 34, 124, another, 32, 0, in this order.
-Of all commands: 1 axvmm failed, 35 usage or configuration wrong, 37 this host cannot run guests.";
+Of all commands: 1 axvmm failed, or `replay` or `device fuzz` found something, 35 usage or
+configuration wrong, 37 this host cannot run guests.";
 
 /// How long the end waits for a stderr that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -58,22 +75,54 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Writes a guest.toml to begin with
     Init(init::InitArgs),
+    /// Prints the keys of guest.toml as a JSON Schema, for editors
+    Schema,
+    /// Shows live what the guests of a run do to their devices, and how long that takes
+    Top(top::TopArgs),
+    /// Reads a recording of a run's exits
+    Trace(trace::TraceArgs),
+    /// Makes a page of a recording, to be looked at in a browser
+    Report(report::ReportArgs),
+    /// Gives devices, without a guest, the accesses of a recording, and compares their answers
+    Replay(replay::ReplayArgs),
+    /// Drives a machine's devices, without a guest, by the commands of QEMU's qtest
+    Qtest(qtest::QtestArgs),
+    /// Devices of one's own
+    Device(device::DeviceArgs),
 }
 
 /// The whole program: reads the command line, does what it says, and tells how it went.
 pub fn main() -> ExitCode {
+    main_with(&Kinds::new())
+}
+
+/// [`main`] with devices of these kinds, which guests have as `[[devices.custom]]`.
+pub fn main_with(kinds: &Kinds) -> ExitCode {
     let started = Instant::now();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    panics::install_hook();
+    panics::install_hook(kinds.iter().next().is_some());
+    mapped_files::install_handler();
     cli.log.install();
+    if let Some(problem) = kinds.problem() {
+        log_output::tell(&problem);
+        log_output::flush(PATIENCE);
+        return ExitCode::from(failure::FAILED);
+    }
     let result = match cli.command {
-        Command::Run(args) => run::run(&args, started),
-        Command::Check(args) => check::check(&args),
+        Command::Run(args) => run::run(&args, kinds, started),
+        Command::Check(args) => check::check(&args, kinds),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Init(args) => init::init(&args),
+        Command::Schema => schema::schema(),
+        Command::Top(args) => top::top(&args),
+        Command::Trace(args) => trace::trace(&args),
+        Command::Report(args) => report::report(&args),
+        Command::Replay(args) => replay::replay(&args, kinds),
+        Command::Qtest(args) => qtest::qtest(&args, kinds),
+        Command::Device(args) => device::device(&args, kinds),
     };
     let status = result.unwrap_or_else(|failure| {
         log_output::tell(&failure.message);

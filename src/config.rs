@@ -14,10 +14,14 @@
 //! kernel_path = "vmlinuz"
 //! ```
 
+pub mod custom;
 mod error;
+pub mod fault;
 mod foreign;
 mod generation;
+mod json_schema;
 pub mod keys;
+mod names;
 mod nearest;
 mod node;
 mod read;
@@ -28,32 +32,38 @@ mod sets;
 mod several;
 mod size;
 mod source;
+mod tables;
 mod template;
 #[cfg(test)]
 mod tests;
 pub mod values;
+pub mod vfio_user;
+pub mod virtio;
 
 use std::path::{Path, PathBuf};
 
 pub use error::{Error, Excerpt, Problem};
+pub use json_schema::json_schema;
 pub use keys::AxVMCrateConfig;
+pub use sets::Setting;
 pub use several::load_all;
+pub use size::parse as parse_size;
 pub use source::{At, Place};
 pub use template::template;
 
-use crate::vm::config::AxVMConfig;
+use crate::{devices::custom::Kinds, vm::config::AxVMConfig};
 use node::{Entry, Node, Table, Value};
 use report::Report;
 use schema::FromNode;
 use source::{Origin, Source};
 
-/// Reads the file at `path`, with the keys that `sets` (each `KEY=VALUE`) set over it.
+/// Reads the file at `path`, with the keys that `sets` set over it.
 ///
 /// # Errors
 /// All that is wrong with the file and the sets, each problem with its place. Images that are
 /// named but not there are among them.
-pub fn load(path: &Path, sets: &[String]) -> Result<AxVMConfig, Error> {
-    load_found(path, sets).map(|found| found.config)
+pub fn load(path: &Path, sets: &[Setting]) -> Result<AxVMConfig, Error> {
+    load_found(path, sets, &Kinds::new()).map(|found| found.config)
 }
 
 /// As [`load`], for a text that is at hand: `file_name` is its name in messages, and `base_dir`
@@ -61,7 +71,8 @@ pub fn load(path: &Path, sets: &[String]) -> Result<AxVMConfig, Error> {
 pub fn parse(text: &str, file_name: &str, base_dir: &Path) -> Result<AxVMConfig, Error> {
     let text = read::without_mark(text.to_owned());
     let origin = Origin::File(file_name.to_owned());
-    resolve_text(Source::new(origin, text, base_dir.to_owned()), &[]).map(|found| found.config)
+    let source = Source::new(origin, text, base_dir.to_owned());
+    resolve_text(source, &[], &Kinds::new()).map(|found| found.config)
 }
 
 impl AxVMCrateConfig {
@@ -85,6 +96,7 @@ impl AxVMCrateConfig {
     }
 
     fn from_tree(tree: Table, report: &mut Report) -> Option<Self> {
+        report.look_elsewhere(tables::other_table);
         let tree = Node { value: Value::Table(tree), place: Place::default() };
         Self::from_node(&tree, report)
     }
@@ -110,13 +122,21 @@ pub struct OneOff {
 ///
 /// # Errors
 /// As [`load`]; what is wrong with an option has its long name as its place.
-pub fn from_args(args: &OneOff, sets: &[String]) -> Result<AxVMConfig, Error> {
+pub fn from_args(args: &OneOff, sets: &[Setting]) -> Result<AxVMConfig, Error> {
+    from_args_with(args, sets, &Kinds::new())
+}
+
+/// As [`from_args`], with devices of these kinds.
+///
+/// # Errors
+/// As [`from_args`].
+pub fn from_args_with(args: &OneOff, sets: &[Setting], kinds: &Kinds) -> Result<AxVMConfig, Error> {
     let mut report = Report::default();
     let mut tree = Table::new();
-    let mut option = |flag, table, key, text: Option<String>, value: fn(String) -> Value| {
+    let mut option = |flag: &str, table, key, text: Option<String>, value: fn(String) -> Value| {
         let Some(text) = text else { return };
         let end = text.len();
-        let source = Source::new(Origin::Flag(flag), text.clone(), PathBuf::new());
+        let source = Source::new(Origin::Flag(flag.to_owned()), text.clone(), PathBuf::new());
         let place = Place { source: report.add_source(source), start: 0, end };
         let node = Node { value: value(text), place };
         insert(&mut tree, table, key, Entry { key: place, node });
@@ -128,7 +148,7 @@ pub fn from_args(args: &OneOff, sets: &[String]) -> Result<AxVMConfig, Error> {
     option("--memory", "base", "memory", args.memory.clone(), Value::String);
     option("--cpus", "base", "cpu_num", args.cpus.map(|cpus| cpus.to_string()), integer);
     sets::apply(&mut tree, sets, &mut report);
-    finish(tree, &args.kernel, report).map(|found| found.config)
+    finish(tree, &args.kernel, kinds, report).map(|found| found.config)
 }
 
 /// Puts an entry into one of the tables of the file's top level, which is made if need be.
@@ -148,11 +168,11 @@ struct Found {
     writes_id: bool,
 }
 
-fn load_found(path: &Path, sets: &[String]) -> Result<Found, Error> {
-    resolve_text(read::read(path)?, sets)
+fn load_found(path: &Path, sets: &[Setting], kinds: &Kinds) -> Result<Found, Error> {
+    resolve_text(read::read(path)?, sets, kinds)
 }
 
-fn resolve_text(source: Source, sets: &[String]) -> Result<Found, Error> {
+fn resolve_text(source: Source, sets: &[Setting], kinds: &Kinds) -> Result<Found, Error> {
     let mut report = Report::default();
     let text = source.text.clone();
     let name = match &source.origin {
@@ -165,11 +185,16 @@ fn resolve_text(source: Source, sets: &[String]) -> Result<Found, Error> {
         return Err(report.into_error());
     };
     sets::apply(&mut tree, sets, &mut report);
-    finish(tree, &name, report)
+    finish(tree, &name, kinds, report)
 }
 
 /// Reads the tree, whose VM is called after the file `named_after` if it has no name of its own.
-fn finish(mut tree: Table, named_after: &str, mut report: Report) -> Result<Found, Error> {
+fn finish(
+    mut tree: Table,
+    named_after: &str,
+    kinds: &Kinds,
+    mut report: Report,
+) -> Result<Found, Error> {
     if !generation::tell_apart(&mut tree, &mut report) {
         return Err(report.into_error());
     }
@@ -178,7 +203,7 @@ fn finish(mut tree: Table, named_after: &str, mut report: Report) -> Result<Foun
     let name = Path::new(named_after).file_stem().map(|stem| stem.to_string_lossy());
     let name = name.filter(|name| !name.contains(char::is_control));
     let name = name.as_deref().unwrap_or("guest");
-    match resolve::resolve(config, name, &mut report) {
+    match resolve::resolve(config, name, kinds, &mut report) {
         Some(config) if !report.has_problems() => {
             let config = AxVMConfig { notes: report.into_notes(), ..config };
             Ok(Found { config, writes_id })

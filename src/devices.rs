@@ -11,10 +11,12 @@ mod byte_wide;
 pub mod clock;
 pub mod cmos;
 pub mod console;
+pub mod custom;
 pub mod debug_console;
 pub mod debug_exit;
 pub mod doorbell;
 mod emu_type;
+pub mod fault;
 pub mod goldfish_rtc;
 mod hypercall;
 pub mod i8042;
@@ -28,21 +30,23 @@ pub mod post;
 pub mod primecell;
 mod ps2_keyboard;
 pub mod pvpanic;
+pub mod registers;
 pub mod reset_control;
 pub mod sbi_console;
 pub mod seed;
 pub mod serial;
 pub mod sifive_test;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use serde::Serialize;
 
-pub use bus::{AxVmDevices, BusError, UnownedCounts};
+pub use bus::{AxVmDevices, BusError, BusKind, Taker, UnownedCounts, WindowInfo};
 pub use emu_type::EmuDeviceType;
 pub use hypercall::{HyperCallCode, HypercallOps, HypervisorCalls};
 pub use irq::IrqLine;
 pub use ivc_window::IvcWindow;
+pub use registers::{RegisterMap, RegisterName};
 
 use crate::addr::{
     AccessWidth, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, PortRange, SysRegAddrRange,
@@ -62,6 +66,8 @@ pub enum Access {
     ReadOnly,
     /// The register cannot be read.
     WriteOnly,
+    /// It is to fail ([`fault`]).
+    OnPurpose,
 }
 
 /// What the machine must do after a write.
@@ -94,6 +100,27 @@ pub trait BaseDeviceOps<R: DeviceAddrRange>: Send + Sync {
 
     /// The window that the device answers in; never changes.
     fn address_range(&self) -> R;
+
+    /// What in the window is counted for itself, by name: devices behind a bridge. Always the same in
+    /// the same order.
+    fn parts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Which of [`Self::parts`] answers at `offset` just now. Not asked where there are none.
+    fn part_at(&self, _offset: u64) -> Option<usize> {
+        None
+    }
+
+    /// What its registers are called, for people who look at its accesses.
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::default()
+    }
+
+    /// What the registers of each of [`Self::parts`] are called, in the same order.
+    fn part_registers(&self) -> Vec<RegisterMap> {
+        vec![RegisterMap::default(); self.parts().len()]
+    }
 
     /// Reads `width` at `offset` from the window's start; the access lies wholly inside. The value
     /// is zero-extended.

@@ -4,6 +4,7 @@
 //! them and statically dispatched. Nothing here names KVM.
 
 mod arch_vcpu;
+mod debug;
 mod error;
 mod exit;
 mod platform;
@@ -13,6 +14,10 @@ use std::{ops::RangeInclusive, sync::Arc};
 pub use arch_vcpu::{
     AxArchVCpu, DescriptorTable, EntryMode, HypercallResult, StopCause, VCpuDump, VCpuKick,
     VCpuSetup,
+};
+pub use debug::{
+    AccessKind, DebugControl, DebugFeature, DebugModel, DebugRegister, DebugStop, DebugVCpu,
+    HardwareStop, ReadPhysical,
 };
 pub use error::{HalError, HalErrorKind, HalResult};
 pub use exit::{AxVCpuExitReason, EXIT_REASONS};
@@ -66,6 +71,12 @@ pub trait MemorySlots: Send + Sync {
 
     /// Takes the slot away.
     fn unmap_memory(&self, slot: u32) -> HalResult;
+
+    /// Whether a guest that takes a place for a device's, and so reads past its caches, sees at once
+    /// what the host has written there.
+    fn is_coherent(&self) -> bool {
+        false
+    }
 }
 
 /// The write that a doorbell waits for.
@@ -75,6 +86,43 @@ pub enum DoorbellAddr {
     Mmio(GuestPhysAddr),
     /// To an I/O port.
     Port(Port),
+}
+
+/// Doorbells: writes of the guest's that somebody waits for, on another thread. Any thread may call.
+pub trait Doorbells: Send + Sync {
+    /// Signals `fd` when the guest writes to `at`, without an exit: any value of any width, or where
+    /// there is a `value`, just this one, as 32 bits.
+    fn register_doorbell(&self, at: DoorbellAddr, value: Option<u32>, fd: &EventFd) -> HalResult;
+
+    /// Takes back what was registered with the same arguments.
+    fn unregister_doorbell(&self, at: DoorbellAddr, value: Option<u32>, fd: &EventFd) -> HalResult;
+}
+
+/// A message-signalled interrupt: a write that an interrupt controller takes for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Msi {
+    /// Where to.
+    pub addr: GuestPhysAddr,
+    /// What.
+    pub data: u32,
+    /// The sender's PCI requester id, which only some interrupt controllers look at (Arm's ITS).
+    pub requester: u32,
+}
+
+/// Message-signalled interrupts. Any thread may call.
+pub trait MsiSink: Send + Sync {
+    /// Sends one.
+    fn signal_msi(&self, msi: Msi) -> HalResult;
+
+    /// Makes a way on which eventfds become messages; there is one as long as the VM is.
+    fn add_msi_route(&self) -> HalResult<u32>;
+
+    /// From now on a signal on `fd` becomes `msi`, without anybody in this process: also one that is
+    /// there already. One eventfd at a time has the `route`.
+    fn connect_msi(&self, route: u32, fd: &EventFd, msi: Msi) -> HalResult;
+
+    /// From now on signals stay in `fd`, which has the `route`.
+    fn disconnect_msi(&self, route: u32, fd: &EventFd) -> HalResult;
 }
 
 /// What a vCPU asks of its host beside running.
@@ -91,9 +139,11 @@ pub trait AxVCpuHal {
 }
 
 /// What a VM asks of its host: vCPUs, memory slots, interrupt lines, doorbells, time.
-pub trait AxVMHal: AxVCpuHal + IrqSink + ExternalIrq + MemorySlots + Sized + 'static {
+pub trait AxVMHal:
+    AxVCpuHal + IrqSink + ExternalIrq + MemorySlots + Doorbells + MsiSink + Sized + 'static
+{
     /// The architecture's vCPU.
-    type VCpu: AxArchVCpu<SetupConfig = VCpuSetup> + Send;
+    type VCpu: AxArchVCpu<SetupConfig = VCpuSetup> + DebugVCpu + Send;
 
     /// Whether the guest's requests to start and stop its CPUs are served beneath: then every
     /// vCPU's thread enters at once, and a secondary waits in there. Otherwise a secondary's thread
@@ -129,15 +179,8 @@ pub trait AxVMHal: AxVCpuHal + IrqSink + ExternalIrq + MemorySlots + Sized + 'st
         VCpuSetup { mode: EntryMode::Reset, gprs: vec![(0, arg)] }
     }
 
-    /// Signals `fd` when the guest writes to `at` (any value), without an exit.
-    fn register_doorbell(&self, at: DoorbellAddr, fd: &EventFd) -> HalResult;
-
     /// A signal on `fd` becomes an edge on the line `irq`.
     fn register_irqfd(&self, irq: u32, fd: &EventFd) -> HalResult;
-
-    /// Sends a message-signalled interrupt. `requester` is the device's PCI requester id, which
-    /// only some interrupt controllers look at (Arm's ITS).
-    fn signal_msi(&self, addr: GuestPhysAddr, data: u32, requester: u32) -> HalResult;
 
     /// Writes to these ports may reach the device late, together with the next exit. For write-only
     /// registers that nobody waits for. `Ok(false)`: this host has no such thing.
@@ -162,6 +205,10 @@ pub trait AxVMHal: AxVCpuHal + IrqSink + ExternalIrq + MemorySlots + Sized + 'st
     /// the CSRs that it does not know itself, asked for or not; on aarch64 it keeps all system
     /// registers to itself.
     fn trap_sys_regs(&self, ranges: &[SysRegAddrRange]) -> HalResult;
+
+    /// Code has been written into `len` bytes of the guest's memory at `at`, from outside the guest:
+    /// processors must not run what they fetched there before.
+    fn code_was_written(&self, _at: GuestPhysAddr, _len: u64) {}
 
     /// Nanoseconds of a clock that never goes back.
     fn current_time_nanos(&self) -> u64;

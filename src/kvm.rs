@@ -1,9 +1,11 @@
 //! KVM as the hardware: the only place that opens `/dev/kvm`, decodes `kvm_run` or makes a KVM
 //! ioctl. `Documentation/virt/kvm/api.rst` of the Linux source is the specification.
 
+mod debug;
 mod exits;
 mod host;
 mod kick;
+mod messages;
 pub mod probe;
 mod run_page;
 mod vcpu;

@@ -7,19 +7,24 @@
 mod aarch64;
 mod board;
 mod channels;
+mod custom;
 mod describe;
 mod device_tree;
 mod error;
+mod faults;
 mod fdt;
 mod make;
 mod memory;
 mod parts;
+mod pci;
 mod plan;
 mod requests;
 mod riscv64;
 mod run;
 #[cfg(test)]
 mod testing;
+mod vfio_user;
+mod virtio;
 mod x86_64;
 
 use std::{fmt, sync::Arc};
@@ -28,18 +33,22 @@ pub use error::{Blame, Error};
 pub use parts::{DevicePlan, FirmwareTable, Model, RamArea, Window};
 pub use plan::Plan;
 pub use requests::{Outcome, RequestKind, RequestOutcome};
+pub use vfio_user::VfioUserPlan;
+pub use virtio::VirtioPlan;
 
 use crate::{
     addrspace::AddrSpace,
+    boot::Entry,
     devices::{
         AxVmDevices, BusError, HyperCallCode, IrqLine,
-        clock::AlarmClock,
+        clock::{AlarmClock, Time},
         console::{ConsoleIn, ConsoleOut},
         i8042::I8042,
         pl061::Pl061,
     },
     hal::{AxVMHal, IrqSink, MemorySlots},
     ivc::IvcHub,
+    virtio::fs::command::Ending,
     vm::{AxVM, AxVMParts, AxVMRef},
 };
 
@@ -56,6 +65,8 @@ pub struct Handles {
     pub alarms: Vec<Arc<dyn AlarmClock>>,
     /// The lines of the board's interrupt controller.
     pub lines: Arc<dyn IrqSink>,
+    /// How the guest asks for its end, where it has a device for that.
+    pub ending: Arc<Ending>,
 }
 
 impl Handles {
@@ -131,21 +142,43 @@ impl<H: AxVMHal> Machine<H> {
         channels: &Arc<IvcHub>,
         add: impl FnOnce(&mut AxVmDevices, &Handles) -> Result<(), BusError>,
     ) -> Result<Self, Error> {
+        Self::build_in(&Time::Host, plan, hal, console, channels, add)
+    }
+
+    /// As [`Self::build_with`], with devices that have their time from there.
+    ///
+    /// # Errors
+    /// As [`Self::build_with`].
+    pub fn build_in(
+        time: &Time,
+        plan: &Plan,
+        hal: Arc<H>,
+        console: Arc<dyn ConsoleOut>,
+        channels: &Arc<IvcHub>,
+        add: impl FnOnce(&mut AxVmDevices, &Handles) -> Result<(), BusError>,
+    ) -> Result<Self, Error> {
         hal.use_interrupt_controller(&plan.interrupt_controller)?;
         if plan.device(Model::Doorbell).is_some() {
             // Where the host hands none out, the doorbell is the way.
             let _ = hal.forward_hypercalls(HyperCallCode::NUMBERS)?;
         }
         let slots: Arc<dyn MemorySlots> = hal.clone();
-        let address_space = AddrSpace::new_empty(slots);
+        let address_space = Arc::new(AddrSpace::new_empty(slots));
         for area in &plan.ram {
-            address_space.map_alloc(area.gpa, area.size, area.flags, !area.lazy)?;
+            match plan.shares_memory {
+                true => address_space.map_shared(area.gpa, area.size, area.flags)?,
+                false => address_space.map_alloc(area.gpa, area.size, area.flags, !area.lazy)?,
+            }
         }
         for table in &plan.tables {
             address_space.write(table.gpa, &table.with_seeds().map_err(Error::Entropy)?)?;
         }
-        let start = plan.boot.load(&address_space, &plan.firmware)?;
-        let (mut devices, handles) = make::make_devices(plan, &hal, console, channels)?;
+        let start = match &plan.boot {
+            Some(boot) => boot.load(&address_space, &plan.firmware)?,
+            None => Entry::default(),
+        };
+        let (mut devices, handles) =
+            make::make_devices(plan, &hal, &address_space, console, channels, time)?;
         add(&mut devices, &handles)?;
         for ports in &plan.late_writes {
             // On a host that cannot, each write is an exit of its own.

@@ -8,6 +8,8 @@
 //! # let _ = hal;
 //! ```
 
+mod debug;
+
 use std::{
     cell::Cell,
     collections::{BTreeMap, VecDeque},
@@ -23,9 +25,9 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::{
     addr::{GuestPhysAddr, GuestPhysAddrRange, MappingFlags, PortRange, SysRegAddrRange},
     hal::{
-        Arch, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, AxVMHal, DoorbellAddr, ExternalIrq,
-        HalError, HalResult, InterruptController, IrqSink, MemorySlots, Platform, StopCause,
-        VCpuDump, VCpuId, VCpuKick, VCpuSetup, VMId,
+        Arch, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, AxVMHal, DebugStop, DoorbellAddr, Doorbells,
+        ExternalIrq, HalError, HalResult, InterruptController, IrqSink, MemorySlots, Msi, MsiSink,
+        Platform, StopCause, VCpuDump, VCpuId, VCpuKick, VCpuSetup, VMId,
     },
 };
 
@@ -42,6 +44,8 @@ pub enum Step {
     Unemulated(String),
     /// Fails, as a host does that refuses to run the guest.
     Fail(i32),
+    /// Comes to this stop, which is a debugger's.
+    Debug(DebugStop),
     /// Runs until it is kicked.
     UntilKicked,
     /// Halts, as where the host serves that itself, until its external pin is high or an interrupt
@@ -68,8 +72,15 @@ pub enum Call {
     TrapSysRegs(Vec<SysRegAddrRange>),
     Map { slot: u32, range: GuestPhysAddrRange, flags: MappingFlags },
     Unmap(u32),
-    Msi { addr: GuestPhysAddr, data: u32, requester: u32 },
+    Doorbell { at: DoorbellAddr, value: Option<u32> },
+    NoDoorbell { at: DoorbellAddr, value: Option<u32> },
+    Msi(Msi),
+    AddMsiRoute,
+    ConnectMsi { route: u32, msi: Msi },
+    DisconnectMsi(u32),
     ForwardHypercalls(RangeInclusive<u64>),
+    Debug { vcpu_id: VCpuId, step: Option<bool> },
+    PassBreakpoint(VCpuId),
 }
 
 #[derive(Debug, Default)]
@@ -131,7 +142,8 @@ impl ScriptedHal {
     }
 
     /// From now on `operation` succeeds `successes` times and then fails: `map_memory`,
-    /// `create_vcpu`, `setup`, `vcpus_are_made`, `trap_sys_regs`, `bind`, `unbind` or `inject`.
+    /// `create_vcpu`, `setup`, `vcpus_are_made`, `register_doorbell`, `signal_msi`, `connect_msi`,
+    /// `trap_sys_regs`, `bind`, `unbind`, `debug` or `inject`.
     pub fn fail_after(&self, operation: &'static str, successes: usize) {
         lock(&self.shared.failures).insert(operation, successes);
     }
@@ -139,6 +151,11 @@ impl ScriptedHal {
     /// What was asked so far.
     pub fn calls(&self) -> Vec<Call> {
         lock(&self.shared.calls).clone()
+    }
+
+    /// The same, which is forgotten then: for whoever asks much.
+    pub fn take_calls(&self) -> Vec<Call> {
+        mem::take(&mut lock(&self.shared.calls))
     }
 }
 
@@ -207,6 +224,8 @@ pub struct ScriptedVCpu {
     entry: GuestPhysAddr,
     cause: StopCause,
     signals: Arc<Signals>,
+    registers: [u64; debug::REGISTERS],
+    debug_stop: Option<DebugStop>,
 }
 
 /// What a [`ScriptedVCpu`] is made of.
@@ -229,6 +248,8 @@ impl AxArchVCpu for ScriptedVCpu {
             shared: config.shared,
             entry: GuestPhysAddr(0),
             cause: StopCause::Shutdown,
+            registers: Default::default(),
+            debug_stop: None,
         })
     }
 
@@ -252,6 +273,10 @@ impl AxArchVCpu for ScriptedVCpu {
         };
         match step {
             Step::Exit(reason) => Ok(reason),
+            Step::Debug(stop) => {
+                self.debug_stop = Some(stop);
+                Ok(AxVCpuExitReason::Nothing)
+            }
             Step::Down(cause) => {
                 self.cause = cause;
                 Ok(AxVCpuExitReason::SystemDown)
@@ -316,6 +341,10 @@ impl AxArchVCpu for ScriptedVCpu {
         self.cause.clone()
     }
 
+    fn pc(&mut self) -> u64 {
+        self.entry.0
+    }
+
     fn dump(&self) -> VCpuDump {
         let pc = self.entry.0;
         VCpuDump { pc, registers: vec![("PC", pc)], pc_gpa: Some(self.entry) }
@@ -358,6 +387,45 @@ impl MemorySlots for ScriptedHal {
     }
 }
 
+/// A script's write comes as an exit all the same.
+impl Doorbells for ScriptedHal {
+    fn register_doorbell(&self, at: DoorbellAddr, value: Option<u32>, _: &EventFd) -> HalResult {
+        self.shared.may_fail("register_doorbell")?;
+        self.shared.record(Call::Doorbell { at, value });
+        Ok(())
+    }
+
+    fn unregister_doorbell(&self, at: DoorbellAddr, value: Option<u32>, _: &EventFd) -> HalResult {
+        self.shared.record(Call::NoDoorbell { at, value });
+        Ok(())
+    }
+}
+
+impl MsiSink for ScriptedHal {
+    fn signal_msi(&self, msi: Msi) -> HalResult {
+        self.shared.may_fail("signal_msi")?;
+        self.shared.record(Call::Msi(msi));
+        Ok(())
+    }
+
+    fn add_msi_route(&self) -> HalResult<u32> {
+        self.shared.record(Call::AddMsiRoute);
+        let made = lock(&self.shared.calls).iter().filter(|it| **it == Call::AddMsiRoute).count();
+        Ok(made as u32 - 1)
+    }
+
+    fn connect_msi(&self, route: u32, _: &EventFd, msi: Msi) -> HalResult {
+        self.shared.may_fail("connect_msi")?;
+        self.shared.record(Call::ConnectMsi { route, msi });
+        Ok(())
+    }
+
+    fn disconnect_msi(&self, route: u32, _: &EventFd) -> HalResult {
+        self.shared.record(Call::DisconnectMsi(route));
+        Ok(())
+    }
+}
+
 impl AxVCpuHal for ScriptedHal {}
 
 impl AxVMHal for ScriptedHal {
@@ -387,16 +455,7 @@ impl AxVMHal for ScriptedHal {
         Ok(ScriptedConfig { script, shared: self.shared.clone() })
     }
 
-    fn register_doorbell(&self, _: DoorbellAddr, _: &EventFd) -> HalResult {
-        Ok(())
-    }
-
     fn register_irqfd(&self, _: u32, _: &EventFd) -> HalResult {
-        Ok(())
-    }
-
-    fn signal_msi(&self, addr: GuestPhysAddr, data: u32, requester: u32) -> HalResult {
-        self.shared.record(Call::Msi { addr, data, requester });
         Ok(())
     }
 

@@ -19,7 +19,7 @@ pub use state::VCpuState;
 pub use crate::hal::{AxArchVCpu, AxVCpuExitReason, VCpuId, VCpuSetup, VMId};
 use crate::{
     addr::GuestPhysAddr,
-    hal::{HalError, StopCause, VCpuDump, VCpuKick},
+    hal::{DebugStop, DebugVCpu, HalError, ReadPhysical, StopCause, VCpuDump, VCpuKick},
 };
 
 /// The vCPU of the architecture that this program is built for.
@@ -166,6 +166,11 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         Ok(())
     }
 
+    /// What a debugger does with a vCPU that no thread is bound to.
+    pub fn inspect<R>(&self, act: impl FnOnce(&mut A) -> R) -> Result<R, Error> {
+        Ok(act(&mut self.hold("inspect")?.arch))
+    }
+
     /// For whoever holds the vCPU, so that the state does not change behind its back.
     fn expect(&self, operation: &'static str, wanted: VCpuState) -> Result<(), Error> {
         match self.state.get() {
@@ -274,9 +279,35 @@ impl<A: AxArchVCpu> BoundVCpu<'_, A> {
         self.held.recent.oldest_first()
     }
 
+    /// See [`AxArchVCpu::pc`].
+    pub fn pc(&mut self) -> u64 {
+        self.held.arch.pc()
+    }
+
     /// See [`AxArchVCpu::dump`].
     pub fn dump(&self) -> VCpuDump {
         self.held.arch.dump()
+    }
+}
+
+impl<A: AxArchVCpu + DebugVCpu> BoundVCpu<'_, A> {
+    /// See [`DebugVCpu::take_stop`].
+    pub fn take_stop(&mut self) -> Option<DebugStop> {
+        self.held.arch.take_stop()
+    }
+
+    /// See [`DebugVCpu::pass_breakpoint`].
+    pub fn pass_breakpoint(&mut self) -> Result<(), Error> {
+        self.held.arch.pass_breakpoint().map_err(|source| self.vcpu.hal_error(source))
+    }
+
+    /// See [`DebugVCpu::translate`].
+    pub fn translate(
+        &mut self,
+        addr: u64,
+        read: ReadPhysical<'_>,
+    ) -> Result<Option<GuestPhysAddr>, Error> {
+        self.held.arch.translate(addr, read).map_err(|source| self.vcpu.hal_error(source))
     }
 }
 

@@ -4,26 +4,43 @@
 //! - `hypercall`: calls whose number and arguments are in the guest's memory.
 //! - `threads`: one thread per vCPU, which decides on what the loop did not handle.
 //! - `lifecycle`: statuses, and how all threads learn of a change.
+//! - `stats`, `times`, `thread_clock`: what exits there were, and where time goes.
 //! - `stop`: why a VM stopped.
+//! - `debug`: a guest under a debugger.
 //! - `stuck`: what is told of a guest that does not get on.
 
 pub mod config;
+mod debug;
 mod dispatch;
 mod hypercall;
 mod lifecycle;
+mod record;
 mod stats;
 mod stop;
 mod stuck;
+mod thread_clock;
 mod threads;
+mod times;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use arc_swap::ArcSwapOption;
 pub use config::AxVMConfig;
+pub use debug::{Debugging, GuestStop, Watch, WatchedAddrs, Watcher};
 use lifecycle::Lifecycle;
 pub use lifecycle::VMStatus;
-pub use stats::{ExitCounts, VCpuStats};
+pub use record::{ExitRecorder, HandledExit};
+pub use stats::{AccessCounts, ExitCounts, VCpuStats};
 pub use stop::{FaultReport, StopReason};
 pub use threads::VCpuThreads;
+pub use times::HandlingTimes;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{
@@ -82,7 +99,7 @@ pub struct AxVMParts<H: AxVMHal> {
     /// The hardware, which is this VM's alone.
     pub hal: Arc<H>,
     /// Its memory, with all that the guest needs at its start.
-    pub address_space: AddrSpace,
+    pub address_space: Arc<AddrSpace>,
     /// Its devices.
     pub devices: AxVmDevices,
     /// Where the boot processor begins.
@@ -98,8 +115,11 @@ pub struct AxVM<H: AxVMHal> {
     // Fields are dropped in this order: the vCPUs first, the hardware last.
     vcpus: Box<[AxVCpuRef<H>]>,
     stats: Box<[VCpuStats]>,
+    recorder: OnceLock<Arc<dyn ExitRecorder>>,
+    is_timed: AtomicBool,
+    debugging: ArcSwapOption<Debugging>,
     devices: AxVmDevices,
-    address_space: AddrSpace,
+    address_space: Arc<AddrSpace>,
     lifecycle: Lifecycle,
     hypercall_trouble: RateLimit,
     hal: Arc<H>,
@@ -128,7 +148,10 @@ impl<H: AxVMHal> AxVM<H> {
         Ok(Arc::new(Self {
             id,
             name,
-            stats: vcpus.iter().map(|_| VCpuStats::default()).collect(),
+            stats: vcpus.iter().map(|_| VCpuStats::new(devices.window_count())).collect(),
+            recorder: OnceLock::new(),
+            is_timed: AtomicBool::new(false),
+            debugging: ArcSwapOption::empty(),
             lifecycle: Lifecycle::new(vcpus.len(), H::STARTS_SECONDARIES),
             hypercall_trouble: RateLimit::new(1, Duration::from_secs(10)),
             vcpus,
@@ -169,13 +192,27 @@ impl<H: AxVMHal> AxVM<H> {
     }
 
     /// Its memory.
-    pub fn address_space(&self) -> &AddrSpace {
+    pub fn address_space(&self) -> &Arc<AddrSpace> {
         &self.address_space
     }
 
     /// The hardware beneath.
     pub fn hal(&self) -> &Arc<H> {
         &self.hal
+    }
+
+    /// From the next entry of each vCPU on, its exits are told to `recorder`. A VM has one at most, and
+    /// keeps the first.
+    pub fn record_to(&self, recorder: Arc<dyn ExitRecorder>) {
+        let _ = self.recorder.set(recorder);
+    }
+
+    /// From the next exit of each vCPU on, it is counted how long exits take to handle, or no longer.
+    pub fn time_exits(&self, wanted: bool) {
+        if wanted {
+            self.stats.iter().for_each(VCpuStats::make_times);
+        }
+        self.is_timed.store(wanted, Ordering::Release);
     }
 
     /// What each vCPU has exited for, so far.

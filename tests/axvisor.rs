@@ -166,7 +166,7 @@ impl Written {
 
     /// Each image that the text names, as a file that is there.
     fn images(&self, text: &str) -> Vec<(&'static str, PathBuf)> {
-        let keys = ["kernel_path", "ramdisk_path", "bios_path"].into_iter();
+        let keys = ["kernel_path", "ramdisk_path", "bios_path", "disk_path"].into_iter();
         let named = keys.filter(|key| text.lines().any(|line| line.starts_with(key)));
         named.map(|key| (key, self.dir.path().join("image"))).collect()
     }

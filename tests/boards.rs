@@ -182,6 +182,25 @@ fn rows_of_axvisors_find_the_boards_own_devices() {
 }
 
 #[test]
+fn rows_for_virtio_are_cards_and_consoles() {
+    let rows = "kernel_load_addr = 0x40200000\n[devices]\nemu_devices = [\n\
+        [\"eth\", 0x0a000000, 0x200, 48, 0xe2, []],\n\
+        [\"tty\", 0x0a000200, 0x200, 49, 0xe3, []],\n\
+        [\"tap\", 0x0a000400, 0x200, 50, 0xe2, []],\n]\n\
+        [[devices.virtio]]\nkind = \"net\"\nname = \"tap\"\ntap = \"tap7\"\n";
+    let finished = Guest::new("", rows).check(&["--arch", "aarch64"]);
+    for words in [
+        "guest.toml:9: emu_devices \"eth\": as asked: eth (virtio over MMIO) at 0xa000000-0xa0001ff",
+        "guest.toml:10: emu_devices \"tty\": as asked: tty (virtio over MMIO) at 0xa000200-",
+        "virtio    eth: user network, by mmio",
+        "virtio    tty: terminal at stdio, by mmio",
+        "virtio    tap: TAP interface tap7, by mmio",
+    ] {
+        finished.assert(0, words);
+    }
+}
+
+#[test]
 fn rows_that_cannot_be_are_told_with_their_places() {
     let rows = "kernel_load_addr = 0x40200000\n[devices]\nemu_devices = [\n\
         [\"disk\", 0x0a000000, 0x200, 48, 0xe1, []],\n\

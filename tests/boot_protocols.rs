@@ -61,7 +61,7 @@ fn config(kernel: PathBuf) -> AxVMConfig {
 #[track_caller]
 fn check(config: &AxVMConfig, protocol: Protocol, expect: &[&str]) -> String {
     let plan = Plan::new(config, &Platform::X86_64).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(plan.boot.protocol, protocol, "{plan}");
+    assert_eq!(plan.boot.as_ref().unwrap().protocol, protocol, "{plan}");
     let first = run(&plan);
     for part in expect {
         assert!(first.contains(part), "no {part:?} in {first:?}\n{plan}");

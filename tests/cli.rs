@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use common::{Finished, axvmm, guest, run};
+use common::{Finished, axvmm, guest, run, start};
 use serde_json::Value;
 
 const HELLO: &str = "hello-x86_64.elf";
@@ -306,4 +306,15 @@ fn a_configuration_may_come_through_a_pipe_or_not_at_all() {
     let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
     let status = child.wait().unwrap().code();
     assert!(matches!(status, Some(0 | 35)), "{status:?}");
+}
+
+#[test]
+fn a_wait_for_a_program_that_ends_is_over_with_it_and_tells_how_it_ended() {
+    let running = start(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]));
+    let waits = std::panic::AssertUnwindSafe(|| running.wait_for("more"));
+    let panic = std::panic::catch_unwind(waits).unwrap_err();
+    let message = panic.downcast_ref::<String>().unwrap();
+    for part in ["\"more\"", "it ended with status 3", "stdout: out\n", "stderr: err\n"] {
+        assert!(message.contains(part), "no {part:?} in {message}");
+    }
 }

@@ -1,6 +1,8 @@
 //! What holds of a VM's vCPUs whatever the hardware beneath: the loop, the states, the threads, by
 //! the public API over scripts. It needs no KVM, and is run on every architecture's build.
 
+#[path = "conformance/debug.rs"]
+mod debug;
 #[path = "conformance/errors.rs"]
 mod errors;
 #[path = "conformance/fixture.rs"]

@@ -115,9 +115,13 @@ fn a_test_exit_device_stands_where_the_configuration_says() {
 #[test]
 fn a_guest_that_does_not_end_is_ended_when_its_time_is_up() {
     for word in ["halt", "spin", "flood"] {
-        let ended = stops(word, &["--timeout", "1s"], 124);
+        // In its second a guest may not come to a word, on a host that is busy with others.
+        let has_begun =
+            |time| !run(run_guest(STOP, word).args(["--timeout", time])).stdout.is_empty();
+        let time = if has_begun("1s") { "1s" } else { "15s" };
+        let ended = stops(word, &["--timeout", time], 124);
         assert!(ended.took >= Duration::from_secs(1), "{word}: {:?}", ended.took);
-        assert!(ended.took < Duration::from_secs(30), "{word}: {:?}", ended.took);
+        assert!(ended.took < Duration::from_secs(45), "{word}: {:?}", ended.took);
         assert!(ended.stderr.len() < BOUNDED_LOG, "{ended:#?}");
     }
 }
@@ -273,13 +277,15 @@ fn the_result_file_tells_of_accesses_that_nobody_took() {
 }
 
 #[test]
-fn a_result_file_that_cannot_be_written_is_told_before_the_guest_runs() {
+fn a_file_that_cannot_be_written_is_told_before_the_guest_runs() {
     let dir = tempfile::tempdir().unwrap();
-    for place in ["", "no/such/directory"] {
-        let mut command = run_guest(STOP, "poweroff");
-        let ended = run(command.arg("--result-file").arg(dir.path().join(place)));
-        ended.assert(35, "").assert_tells(&["--result-file"]);
-        assert_eq!(ended.stdout, "", "nothing ran");
+    for option in ["--result-file", "--metrics", "--record"] {
+        for place in ["", "no/such/directory"] {
+            let mut command = run_guest(STOP, "poweroff");
+            let ended = run(command.arg(option).arg(dir.path().join(place)));
+            ended.assert(35, "").assert_tells(&[option]);
+            assert_eq!(ended.stdout, "", "nothing ran");
+        }
     }
 }
 

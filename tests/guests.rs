@@ -88,6 +88,8 @@ fn a_line_of_input_wakes_a_halted_processor() {
     wait_until_idle(running.pid());
     running.type_in("first\n");
     running.wait_for("FIRST");
+    // So that it does not find what is typed next while it still looks for more.
+    wait_until_idle(running.pid());
     running.type_in("quit\n");
     let ended = running.finish();
     ended.assert(0, "interrupts");

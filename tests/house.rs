@@ -9,9 +9,15 @@ use std::{
 };
 
 /// Modules beside the hardware's own that may hold `unsafe`: small wrappers, each a file.
-const UNSAFE_WRAPPERS: [&str; 2] = [
+const UNSAFE_WRAPPERS: [&str; 8] = [
     "cli/console/terminal.rs", // the terminal's settings, from a handler of signals
-    "cli/run/signals.rs",      // what whoever started us has ignored
+    "cli/mapped_files.rs",     // a handler of SIGBUS
+    "cli/signals.rs",          // what whoever started us has ignored
+    "vfio_user/spawn.rs",      // what the kernel does to a program when we end
+    "virtio/block/guest_slices.rs", // slices of guest memory, for imago
+    "virtio/block/uring.rs",   // entries of io_uring
+    "virtio/net/passt/spawn.rs", // a file that another program finds open
+    "virtio/net/tap/ioctl.rs", // what TAP files are told
 ];
 
 /// A source file under `src/`.

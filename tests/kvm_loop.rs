@@ -126,7 +126,7 @@ fn fixture(code: &[u8]) -> Fixture {
 
 fn fixture_with(code: &[u8], wants: Wants) -> Fixture {
     let Wants { cpus, setup, mut devices, hal } = wants;
-    let address_space = AddrSpace::new_empty(hal.clone());
+    let address_space = Arc::new(AddrSpace::new_empty(hal.clone()));
     address_space.map_alloc(arch::RAM, 0xa_0000, MappingFlags::all(), true).unwrap();
     address_space.write(arch::CODE, code).unwrap();
     let suspender = Arc::new(Suspender::default());

@@ -52,7 +52,8 @@ fn every_command_does_what_it_says() {
     let init = commands.iter().find(|line| line.starts_with("init ")).expect("init in README.md");
     run_line(init, &[], scratch.path()).assert(0, "");
     assert!(scratch.path().join("guest.toml").exists());
-    let known = ["doctor", "run --config", "check", "run -k", "init "];
+    // `device new` is in tests/devices.rs.
+    let known = ["doctor", "run --config", "check", "run -k", "init ", "device new countdown"];
     let unknown = commands.iter().find(|line| !known.iter().any(|begins| line.starts_with(begins)));
     assert_eq!(unknown, None, "a command that nothing here runs");
 }

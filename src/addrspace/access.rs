@@ -100,7 +100,7 @@ impl AddrSpace {
     /// What is put into lazy memory from outside the guest need not be touched by the guest's loads
     /// and stores before it is executed or walked as a page table, and those first touches are none
     /// that every host can tell.
-    fn give_hardware(&self, gpa: GuestPhysAddr, len: u64) -> Result<(), Error> {
+    pub(super) fn give_hardware(&self, gpa: GuestPhysAddr, len: u64) -> Result<(), Error> {
         let Some(range) = GuestPhysAddrRange::new(gpa, len) else { return Ok(()) };
         let wants = |area: &Arc<Area>| area.is_lazy() && area.range.overlaps(&range);
         if !self.map.load().areas.iter().any(wants) {

@@ -41,11 +41,23 @@ impl SlotNumbers {
     }
 }
 
+/// What becomes of an area's bytes when the host takes their pages back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Zeros: it is the guest's own, and nobody else's.
+    Ram,
+    /// It is of value, or somebody else's too.
+    Kept,
+    /// The guest's own, in a file that other processes may map.
+    Shared,
+}
+
 /// An area of guest memory.
 pub struct Area {
     pub range: GuestPhysAddrRange,
     pub flags: MappingFlags,
     pub region: Arc<GuestRegionMmap>,
+    pub content: Content,
     lazy: bool,
     /// In bytes, a power of two; pieces begin at its multiples, so that the hardware's large pages
     /// fit into them.
@@ -60,12 +72,13 @@ impl Area {
         range: GuestPhysAddrRange,
         flags: MappingFlags,
         region: Arc<GuestRegionMmap>,
+        content: Content,
     ) -> Self {
         let pieces = [AtomicU64::new(NOT_GIVEN)].into();
-        Self { range, flags, region, lazy: false, piece_size: 0, pieces }
+        Self { range, flags, region, content, lazy: false, piece_size: 0, pieces }
     }
 
-    /// An area that the hardware gets piece by piece, as they are touched.
+    /// RAM that the hardware gets piece by piece, as they are touched.
     pub fn lazy(
         range: GuestPhysAddrRange,
         flags: MappingFlags,
@@ -74,7 +87,7 @@ impl Area {
         let piece_size = (range.len() / PIECES).max(SMALLEST_PIECE).next_power_of_two();
         let count = range.last().0 / piece_size - range.first().0 / piece_size + 1;
         let pieces = (0..count).map(|_| AtomicU64::new(NOT_GIVEN)).collect();
-        Self { range, flags, region, lazy: true, piece_size, pieces }
+        Self { range, flags, region, content: Content::Ram, lazy: true, piece_size, pieces }
     }
 
     pub fn is_lazy(&self) -> bool {

@@ -8,7 +8,7 @@ use crate::hal::HalResult;
 
 /// Slots that are only counted; whether they are refused.
 #[derive(Default)]
-struct Slots(Mutex<Vec<(u32, u64)>>, AtomicBool);
+pub struct Slots(Mutex<Vec<(u32, u64)>>, AtomicBool);
 
 impl MemorySlots for Slots {
     fn map_memory(
@@ -31,11 +31,11 @@ impl MemorySlots for Slots {
     }
 }
 
-const BASE: GuestPhysAddr = GuestPhysAddr(0x8000_0000);
-const SIZE: u64 = 0x10_0000;
-const RW: MappingFlags = MappingFlags::READ.union(MappingFlags::WRITE);
+pub const BASE: GuestPhysAddr = GuestPhysAddr(0x8000_0000);
+pub const SIZE: u64 = 0x10_0000;
+pub const RW: MappingFlags = MappingFlags::READ.union(MappingFlags::WRITE);
 
-fn space() -> (AddrSpace, Arc<Slots>) {
+pub fn space() -> (AddrSpace, Arc<Slots>) {
     let slots = Arc::new(Slots::default());
     let space = AddrSpace::new_empty(slots.clone());
     space.map_alloc(BASE, SIZE, RW, true).unwrap();

@@ -1,14 +1,13 @@
 //! Stand-ins and image generators for the tests of this part.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf};
 
 use tempfile::TempDir;
-use vm_memory::GuestRegionMmap;
 
 use crate::{
     addr::{GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
-    addrspace::AddrSpace,
-    hal::{Arch, HalResult, MemorySlots},
+    addrspace::{AddrSpace, testing},
+    hal::Arch,
     vm::config::{ImageFile, KernelConfig, Unpack},
 };
 
@@ -23,24 +22,6 @@ pub fn range(first: u64, size: u64) -> GuestPhysAddrRange {
     GuestPhysAddrRange::new(GuestPhysAddr(first), size).unwrap()
 }
 
-struct NoSlots;
-
-impl MemorySlots for NoSlots {
-    fn map_memory(
-        &self,
-        _: u32,
-        _: &Arc<GuestRegionMmap>,
-        _: GuestPhysAddrRange,
-        _: MappingFlags,
-    ) -> HalResult {
-        Ok(())
-    }
-
-    fn unmap_memory(&self, _: u32) -> HalResult {
-        Ok(())
-    }
-}
-
 /// Fresh guest memory.
 pub fn memory() -> AddrSpace {
     memory_at(0)
@@ -48,7 +29,7 @@ pub fn memory() -> AddrSpace {
 
 /// The same with RAM from `base` on.
 pub fn memory_at(base: u64) -> AddrSpace {
-    let mem = AddrSpace::new_empty(Arc::new(NoSlots));
+    let mem = testing::empty();
     let flags = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
     mem.map_alloc(GuestPhysAddr(base), RAM, flags, true).unwrap();
     mem

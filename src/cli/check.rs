@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     config::Problem,
+    devices::custom::Kinds,
     hal::{Arch, Platform},
     machine::Plan,
 };
@@ -36,8 +37,8 @@ struct Told<'a> {
 }
 
 /// Prints what each guest would get.
-pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
-    match plan_for(args) {
+pub fn check(args: &CheckArgs, kinds: &Kinds) -> Result<u8, Failure> {
+    match plan_for(args, kinds) {
         Ok(plans) if args.json => print(&match plans.as_slice() {
             [plan] => json(plan)?,
             plans => json(&plans)?,
@@ -60,14 +61,14 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
 }
 
 /// The plans for an architecture, or for this host: a usual one of its kind if KVM cannot be asked.
-fn plan_for(args: &CheckArgs) -> Result<Vec<Plan>, Wrong> {
+fn plan_for(args: &CheckArgs, kinds: &Kinds) -> Result<Vec<Plan>, Wrong> {
     if let Some(arch) = args.arch {
-        return plan(&args.guest, Ok(Platform::usual(arch)));
+        return plan(&args.guest, kinds, Ok(Platform::usual(arch)));
     }
     match host::open() {
-        Ok((_, platform)) => plan(&args.guest, Ok(platform)),
+        Ok((_, platform)) => plan(&args.guest, kinds, Ok(platform)),
         Err(failure) => {
-            let mut plans = plan(&args.guest, host::usual())?;
+            let mut plans = plan(&args.guest, kinds, host::usual())?;
             let why = failure.message.lines().next().unwrap_or_default();
             for plan in &mut plans {
                 plan.notes.push(format!("made for a usual {} host: {why}", plan.arch));

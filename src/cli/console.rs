@@ -21,9 +21,10 @@ use crate::{devices::console::ConsoleOut, ratelimit::RateLimit};
 /// which a signal must end the process.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A ring before stdout.
-pub fn output() -> Sink {
-    Sink::new(io::stdout(), Settings { name: "console", patience: PATIENCE, report })
+/// A ring before stdout, or before stderr if stdout is not for consoles.
+pub fn output(to_stderr: bool) -> Sink {
+    let settings = Settings { name: "console", patience: PATIENCE, report };
+    if to_stderr { Sink::new(io::stderr(), settings) } else { Sink::new(io::stdout(), settings) }
 }
 
 impl ConsoleOut for Sink {

@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, builder::PossibleValuesParser};
 use env_logger::{Builder, Env, Target, WriteStyle};
-use log::Level;
+use log::{Level, LevelFilter};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{eventfd::EventFd, stat::fstat},
@@ -50,6 +50,8 @@ impl LogArgs {
                 builder
             }
         };
+        // What a client of its sends that it does not know is no news to users.
+        builder.filter_module("gdbstub", LevelFilter::Off);
         let style = if colourful(&io::stderr()) { WriteStyle::Always } else { WriteStyle::Never };
         builder.write_style(style).target(Target::Pipe(Box::new(ToSink))).format(|to, record| {
             let level = record.level();

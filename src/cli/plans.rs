@@ -3,6 +3,7 @@
 use super::{Failure, GuestArgs, host};
 use crate::{
     config::{self, Problem},
+    devices::custom::Kinds,
     hal::Platform,
     machine::{self, Plan, RequestOutcome},
     vm::AxVMConfig,
@@ -24,8 +25,15 @@ impl From<Failure> for Wrong {
 
 /// Plans what `args` name for a host like `platform`, at least one guest. If it cannot be asked
 /// because of a failure, what is wrong with the configurations is told before that.
-pub fn plan(args: &GuestArgs, platform: Result<Platform, Failure>) -> Result<Vec<Plan>, Wrong> {
-    let loaded = args.load();
+pub fn plan(
+    args: &GuestArgs,
+    kinds: &Kinds,
+    platform: Result<Platform, Failure>,
+) -> Result<Vec<Plan>, Wrong> {
+    let mut loaded = args.load(kinds);
+    for config in loaded.iter_mut().flatten() {
+        args.in_root.add_to(config)?;
+    }
     match platform {
         Ok(platform) => plan_loaded(loaded, &platform),
         Err(failure) => {

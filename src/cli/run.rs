@@ -3,14 +3,21 @@
 //! - `blueprint`: what a guest's machines are built from, the first and those after its resets.
 //! - `guest`: one guest from its first start to its end.
 //! - `session`: the main thread's event loop, for all of them.
+//! - `control`: who asks from outside, and is answered.
+//! - `debug`: `--gdb`.
 //! - `ends`: how they ended, and which end is the process's own.
+//! - `tally`: what was counted, for `stats`, `metrics` and the `result_file`.
 
 mod blueprint;
+mod control;
+mod debug;
 mod ends;
 mod guest;
+mod metrics;
+mod record;
 mod result_file;
 mod session;
-mod signals;
+mod stats;
 mod tally;
 mod watch;
 
@@ -21,7 +28,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{eventfd::EventFd, signalfd::SignalFd},
@@ -29,17 +39,29 @@ use nix::{
 
 use self::{
     blueprint::{Blueprint, build_all},
+    control::Control,
     ends::End,
     guest::Guest,
-    session::Session,
+    metrics::{Counted, Metrics},
+    session::{Session, Wishes},
 };
 use super::{
     Failure, GuestArgs, about,
     console::{self, Desk, Style},
+    control::Wanted,
     duration, host,
     log_output::{self, tell},
     plans::plan,
+    signals,
     sink::Sink,
+};
+
+use crate::{
+    config::parse_size,
+    devices::custom::Kinds,
+    gdb,
+    machine::{Plan, VirtioPlan},
+    virtio::DeviceConfig,
 };
 
 /// How long the end waits for a stdout that takes nothing.
@@ -65,39 +87,82 @@ pub struct RunArgs {
     /// Writes how it ended to this file, as JSON
     #[arg(long, value_name = "FILE")]
     result_file: Option<PathBuf>,
+    /// Tells at the end what the guests' exits were for: by reason, vCPU and device. Signal SIGUSR1
+    /// tells it at any time
+    #[arg(long)]
+    stats: bool,
+    /// Writes the same to this file for Prometheus, every 10 seconds, at SIGUSR1 and at the end
+    #[arg(long, value_name = "FILE")]
+    metrics: Option<PathBuf>,
+    /// Serves GDB at this port of 127.0.0.1, at HOST:PORT, or at a socket (a path, or unix:PATH). The
+    /// guest does not run before GDB says so, as with QEMU's -S -s together
+    #[arg(long, value_name = "WHERE")]
+    gdb: Option<gdb::Endpoint>,
+    /// The guest runs at once; GDB stops it when it attaches
+    #[arg(long, requires = "gdb")]
+    gdb_no_wait: bool,
+    /// Records every exit in this file, for `axvmm trace`
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// The most that the recording takes: of a longer run it has the latest exits
+    #[arg(long, value_name = "SIZE", requires = "record", default_value = "1G",
+        value_parser = parse_size)]
+    record_size: u64,
+    /// Where `axvmm top` and others ask for the counts: a socket in this file, or none [default: a
+    /// socket that is no file, by which `axvmm top` finds the run]
+    #[arg(long, value_name = "FILE|none",
+        value_parser = OsStringValueParser::new().map(|text| Wanted::from(&*text)))]
+    control: Option<Wanted>,
 }
 
 /// Runs the guests to their ends; the result is the process's exit status.
-pub fn run(args: &RunArgs, started: Instant) -> Result<u8, Failure> {
-    if let Some(path) = &args.result_file {
-        result_file::check(path)?;
+pub fn run(args: &RunArgs, kinds: &Kinds, started: Instant) -> Result<u8, Failure> {
+    let files = [
+        ("--result-file", &args.result_file),
+        ("--metrics", &args.metrics),
+        ("--record", &args.record),
+    ];
+    for (option, path) in files {
+        path.as_ref().map_or(Ok(()), |path| result_file::check(option, path))?;
     }
-    let ran = run_guests(args, started);
+    let ran = run_guests(args, kinds, started);
     console::terminal::restore();
     let mut status = match &ran {
         Ok(ends) => ends::worst(ends.iter().map(|end| &end.ended)),
         Err(failure) => failure.status,
     };
-    if let Some(path) = &args.result_file {
-        if let Err(failure) = result_file::write(path, &ran, started.elapsed()) {
-            tell(&failure.message);
-            status = if status == 0 { failure.status } else { status };
-        }
+    let time = started.elapsed();
+    let result_file = args.result_file.as_ref().map(|path| result_file::write(path, &ran, time));
+    let metrics = args.metrics.as_ref().map(|path| {
+        let ends = ran.as_deref().unwrap_or_default();
+        let counted = ends.iter().map(|it| Counted { id: it.id, name: &it.name, tally: &it.tally });
+        Metrics::new(path).finish(&counted.collect::<Vec<_>>(), time)
+    });
+    for failure in [result_file, metrics].into_iter().flatten().filter_map(Result::err) {
+        tell(&failure.message);
+        status = if status == 0 { failure.status } else { status };
     }
     match ran {
-        Ok(ends) => ends::tell_all(&ends, args.timeout),
+        Ok(ends) => {
+            ends::tell_all(&ends, args.timeout);
+            for end in ends.iter().filter(|_| args.stats) {
+                log_output::tell_raw(&stats::table(&end.name, &end.tally, time));
+            }
+        }
         Err(failure) => tell(&failure.message),
     }
     Ok(status)
 }
 
-fn run_guests(args: &RunArgs, started: Instant) -> Result<Vec<End>, Failure> {
+fn run_guests(args: &RunArgs, kinds: &Kinds, started: Instant) -> Result<Vec<End>, Failure> {
     let (hal, platform) = match host::open() {
         Ok((hal, platform)) => (Ok(hal), Ok(platform)),
         Err(failure) => (Err(failure.clone()), Err(failure)),
     };
-    let plans = plan(&args.guest, platform).map_err(|wrong| wrong.failure)?;
-    let out = Arc::new(console::output());
+    let plans = plan(&args.guest, kinds, platform).map_err(|wrong| wrong.failure)?;
+    // A command's streams are ours; what its kernel prints goes another way.
+    let has_streams = plans.iter().any(has_streams);
+    let out = Arc::new(console::output(has_streams));
     log_output::join(&out);
     if plans.len() > 1 {
         about::name(plans.iter().map(|plan| (plan.id, plan.name.clone())));
@@ -110,17 +175,32 @@ fn run_guests(args: &RunArgs, started: Instant) -> Result<Vec<End>, Failure> {
     let desk = Desk::new(&out, plans.iter().map(|plan| plan.name.as_str()), style)?;
     let blueprints = Blueprint::for_all(plans, &desk);
     let machines = build_all(&blueprints, hal?)?;
+    let control = Control::new(args.control.as_ref())?;
     let signals =
         signals::block().map_err(|errno| Failure::call("receive signals (signalfd)", errno))?;
+    let recorder = args.record.as_deref();
+    let recorder = recorder.map(|path| record::begin(path, args.record_size, &machines));
+    let recorder = recorder.transpose()?;
+    let mut debugger = debug::begin(args.gdb.as_ref(), !args.gdb_no_wait, blueprints.len())?;
     let guests = blueprints.into_iter().zip(machines).enumerate();
     let guests = guests
         .map(|(number, (blueprint, machine))| {
-            Guest::new(number, blueprint, machine, args.no_reboot)
+            let recorder = recorder.as_ref();
+            let recorder = recorder.map(|it| Arc::new(it.for_vm(number, machine.vm.vcpu_num())));
+            Guest::new(number, blueprint, machine, args.no_reboot, recorder, debugger.take())
         })
         .collect::<Result<_, _>>()?;
-    let deadline = args.timeout.map(|timeout| started + timeout);
-    let session = Session::new(guests, desk, out.clone(), signals, deadline)?;
-    let (mut ends, desk, signals) = session.run()?.into_ends();
+    let metrics = args.metrics.as_deref().map(Metrics::new);
+    let wishes = Wishes {
+        started,
+        timeout: args.timeout,
+        takes_input: !has_streams,
+        metrics,
+        records: recorder.is_some(),
+        control,
+    };
+    let session = Session::new(guests, desk, out.clone(), signals, wishes)?;
+    let (mut ends, desk, signals, control) = session.run()?.into_ends();
     let hurry = ends::is_in_a_hurry(&ends);
     if !hurry {
         desk.flush_kept();
@@ -129,7 +209,19 @@ fn run_guests(args: &RunArgs, started: Instant) -> Result<Vec<End>, Failure> {
     if let [alone] = ends.as_mut_slice() {
         alone.tally.console_dropped = out.dropped() + out.waiting();
     }
+    if let Some(mut control) = control {
+        control.finish(&control::ends(&ends, started.elapsed()));
+    }
     Ok(ends)
+}
+
+/// The guest's command has our stdin and stdout, and not its console.
+fn has_streams(plan: &Plan) -> bool {
+    let is_so = |device: &VirtioPlan| match &device.device {
+        DeviceConfig::Command(command) => command.terminal.is_none(),
+        _ => false,
+    };
+    plan.virtio.iter().any(is_so)
 }
 
 /// Waits for stdout to take what the guest has printed: for as long as it takes some and no signal

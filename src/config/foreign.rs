@@ -1,17 +1,5 @@
 //! Keys that people bring along from elsewhere, and what to write instead.
 
-use super::{
-    keys::{VMBaseConfig, VMDevicesConfig, VMKernelConfig},
-    schema::Key,
-};
-
-/// The tables whose keys are told apart by name alone.
-const TABLES: [(&str, &[Key]); 3] = [
-    ("base", VMBaseConfig::KEYS),
-    ("kernel", VMKernelConfig::KEYS),
-    ("devices", VMDevicesConfig::KEYS),
-];
-
 /// What to do about a key of another configuration language: the words that other VMMs use, and
 /// those that AxVisor once had. (Whole languages of AxVisor's are told apart in `generation`.)
 const ADVICE: [(&str, &str, &str); 19] = [
@@ -42,29 +30,9 @@ pub(super) fn advice(table: &str, name: &str) -> Option<String> {
     Some(known.2.to_owned())
 }
 
-/// Says which table the key belongs in, if it is one of another.
-pub(super) fn other_table(table: &str, name: &str) -> Option<String> {
-    let has_it = |keys: &[Key]| keys.iter().any(|key| key.name == name);
-    let (other, _) = TABLES.iter().find(|(other, keys)| *other != table && has_it(keys))?;
-    Some(format!("did you mean {name:?} in [{other}]?"))
-}
-
-/// The tables that a file has.
-pub(super) fn tables() -> [&'static str; 3] {
-    TABLES.map(|(table, _)| table)
-}
-
-/// The table that a key is of, and the key.
-pub(super) fn home(name: &str) -> Option<(&'static str, &'static str)> {
-    TABLES.iter().find_map(|(table, keys)| {
-        let key = keys.iter().find(|key| key.name == name)?;
-        Some((*table, key.name))
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::tables::TABLES, *};
 
     #[test]
     fn advice_is_about_keys_that_are_not_ours_and_names_keys_that_are() {

@@ -5,10 +5,10 @@
 //! devices (0.8); and the templates that came with the first have no tables.
 
 use super::{
-    foreign,
     node::{Entry, Node, Table, Value},
     report::Report,
     source::Place,
+    tables,
 };
 
 /// A version of `axvmconfig` whose keys are not ours.
@@ -149,9 +149,9 @@ fn virtual_device(device: &Node) -> String {
              and an interrupt of your choice"
         }
         "serial" => "leave it out: every board has a serial port",
-        model if model.starts_with("virtio") => {
-            "no board has virtio devices yet: leave it out, and give the guest an initrd"
-        }
+        "virtio-blk" => "write a table [[devices.virtio]] with kind = \"block\" and a path",
+        "virtio-net" => "write a table [[devices.virtio]] with kind = \"net\"",
+        "virtio-console" => "write a table [[devices.virtio]] with kind = \"console\"",
         _ => "leave it out: no board has such a device",
     };
     format!("virtual {:?} ({:?}): {advice}", text("id"), text("model"))
@@ -196,11 +196,11 @@ impl Flat {
 
     fn of(tree: &Table) -> Option<Self> {
         let mut keys: Vec<_> =
-            tree.iter().filter_map(|(name, entry)| Some((entry, foreign::home(name)?))).collect();
+            tree.iter().filter_map(|(name, entry)| Some((entry, tables::home(name)?))).collect();
         keys.sort_by_key(|(entry, _)| entry.key);
         let first = keys.first()?.0.key;
         // A table that is there for a key of the command line is none of the file's.
-        let tables = foreign::tables();
+        let tables = tables::tables();
         let of_file =
             |table: &&str| tree.get(*table).is_some_and(|entry| entry.key.source == first.source);
         if keys.len() < Self::ENOUGH || tables.iter().any(of_file) {

@@ -6,11 +6,15 @@
 use std::path::PathBuf;
 
 use super::{
+    custom::CustomRow,
+    fault::FaultKeys,
     node::{Node, Table, Value},
     report::Report,
     schema::{self, FromNode, Key, Shape, row, table, words},
     source::At,
     values::{Integer, Size},
+    vfio_user::VfioUserKeys,
+    virtio::VirtioRow,
 };
 use crate::{
     devices::EmuDeviceType,
@@ -86,8 +90,8 @@ table! {
         image_location: ImageLocation,
         /// The kernel's command line. Default: the guest gets none at all.
         cmdline: String,
-        /// A disk image. Not used yet.
-        disk_path: String,
+        /// A raw disk image, for the first row of `emu_devices` of type 0xe1, or a disk of its own.
+        disk_path: PathBuf,
         /// The guest's memory, area by area, instead of `memory`.
         memory_regions: Vec<At<VmMemConfig>>,
         /// *axvmm:* the same as `memory` in `[base]`.
@@ -130,6 +134,14 @@ table! {
         /// *axvmm:* x86_64: the first of the four ports of each `isa-debug-exit`; false for none.
         /// Default: the board's, 0xf4 and 0x501.
         debug_exit: DebugExitPorts,
+        /// *axvmm:* virtio devices, each a table `[[devices.virtio]]` with a `kind`.
+        virtio: Vec<At<VirtioRow>>,
+        /// *axvmm:* devices of the program's own kinds, each a table `[[devices.custom]]`.
+        custom: Vec<At<CustomRow>>,
+        /// *axvmm:* devices that are another process, each a table `[[devices.vfio_user]]`.
+        vfio_user: Vec<At<VfioUserKeys>>,
+        /// *axvmm:* what is to go wrong with devices, each a table `[[devices.fault]]`.
+        fault: Vec<At<FaultKeys>>,
         /// *axvmm:* whether the guest has the doorbell for hypercalls. Default: if there is an
         /// inter-VM channel (0x0a) among `emu_devices`.
         hypercalls: bool,

@@ -20,9 +20,9 @@ pub(super) enum Value {
     String(String),
     /// What does not fit is held at the nearest end, far outside what any key takes.
     Integer(i128),
-    Float,
+    Float(f64),
     Boolean(bool),
-    Datetime,
+    Datetime(String),
     Array(Vec<Node>),
     Table(Table),
 }
@@ -41,9 +41,9 @@ impl Value {
         match self {
             Self::String(_) => "a string",
             Self::Integer(_) => "an integer",
-            Self::Float => "a float",
+            Self::Float(_) => "a float",
             Self::Boolean(_) => "a boolean",
-            Self::Datetime => "a date",
+            Self::Datetime(_) => "a date",
             Self::Array(_) => "a list",
             Self::Table(_) => "a table",
         }
@@ -112,9 +112,9 @@ impl Within {
                 let number = i128::from_str_radix(number.as_str(), number.radix());
                 Value::Integer(number.unwrap_or(limit))
             }
-            DeValue::Float(_) => Value::Float,
+            DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(flag) => Value::Boolean(flag),
-            DeValue::Datetime(_) => Value::Datetime,
+            DeValue::Datetime(date) => Value::Datetime(date.to_string()),
             DeValue::Array(elements) => {
                 Value::Array(elements.into_iter().map(|element| self.node(element)).collect())
             }

@@ -24,13 +24,27 @@ pub(super) struct Report {
     path: Vec<String>,
     /// Keys whose values could not be read.
     bad: BTreeSet<String>,
+    elsewhere: Option<Elsewhere>,
 }
+
+/// Says of a table and the name of a key that it does not have where that key would be right.
+type Elsewhere = fn(&str, &str) -> Option<String>;
 
 impl Report {
     /// Adds a source and gives its number.
     pub fn add_source(&mut self, source: Source) -> usize {
         self.sources.push(source);
         self.sources.len() - 1
+    }
+
+    /// Unknown keys are looked for by this.
+    pub fn look_elsewhere(&mut self, by: Elsewhere) {
+        self.elsewhere = Some(by);
+    }
+
+    /// Where a key that `table` does not have would be right.
+    pub fn elsewhere(&self, table: &str, name: &str) -> Option<String> {
+        self.elsewhere.and_then(|by| by(table, name))
     }
 
     pub fn source_of(&self, place: Place) -> &Source {

@@ -1,8 +1,11 @@
 //! From what is written to what a VM is made from: defaults, and what keys say together.
 
+mod consoles;
 mod devices;
+mod disks;
 mod kernel;
 mod memory;
+mod rows;
 
 use std::collections::BTreeMap;
 
@@ -12,25 +15,36 @@ use super::{
     source::At,
     values::Integer,
 };
-use crate::vm::config::{AxVMConfig, CpuConfig};
+use crate::{
+    devices::custom::Kinds,
+    vm::config::{AxVMConfig, CpuConfig},
+};
 
 /// The VM that the file describes, but for its notes, which the report holds. It means nothing if
 /// the report holds problems: keys whose values could not be read look as if they were not there.
 pub(super) fn resolve(
     config: AxVMCrateConfig,
     default_name: &str,
+    kinds: &Kinds,
     report: &mut Report,
 ) -> Option<AxVMConfig> {
     let base = config.base.map(|base| base.value).unwrap_or_default();
-    let kernel_table = config.kernel.map(|kernel| kernel.value).unwrap_or_default();
+    let mut kernel_table = config.kernel.map(|kernel| kernel.value).unwrap_or_default();
     let devices = config.devices.map(|devices| devices.value).unwrap_or_default();
 
     check_name(&base, report);
     note_vm_type(&base, report);
     let cpus = cpus(&base, report);
     let memory = memory::resolve(&base, &kernel_table, report);
-    let kernel = kernel::resolve(kernel_table, report);
-    let devices = devices::resolve(devices, report);
+    let disk_path = kernel_table.disk_path.take();
+    let mut kernel = kernel::resolve(kernel_table, report);
+    let mut devices = devices::resolve(devices, kinds, report);
+    rows::place(&mut devices);
+    disks::axvisors(disk_path, &mut devices, report);
+    if let Some(kernel) = &mut kernel {
+        disks::tell_root(kernel, &devices);
+        consoles::tell_console(kernel, &devices);
+    }
 
     Some(AxVMConfig {
         id: base.id.map_or(1, |id| id.value.0 as usize),

@@ -41,6 +41,10 @@ pub enum Shape {
     List(&'static Shape),
     /// A table of these keys.
     Table(&'static [Key]),
+    /// A table of these keys, and of others.
+    Open(&'static [Key]),
+    /// A table whose `kind` says which keys it has.
+    Kinds(&'static [(&'static str, &'static [Key])]),
     /// A table, or a list of its values in the order of its keys, of which the first `required`
     /// must be there.
     Row {
@@ -67,7 +71,7 @@ impl Shape {
             Self::Size => "a size such as \"512M\", or a number of bytes".into(),
             Self::Word(words) => one_of(words.iter().map(|word| format!("{word:?}"))),
             Self::List(element) => format!("a list of these: {}", element.describe()),
-            Self::Table(_) => "a table".into(),
+            Self::Table(_) | Self::Open(_) | Self::Kinds(_) => "a table".into(),
             Self::Row { keys, .. } => {
                 let names: Vec<_> = keys.iter().map(|key| key.name).collect();
                 format!("a row [{}] or a table with these keys", names.join(", "))
@@ -123,7 +127,7 @@ pub(super) fn refuse_unknown(table: &Table, keys: &[Key], report: &mut Report) {
         };
         let help = foreign::advice(&path, name)
             .or_else(|| nearest(name, keys.iter().map(|key| key.name)).map(did_you_mean))
-            .or_else(|| foreign::other_table(&path, name))
+            .or_else(|| report.elsewhere(&path, name))
             .unwrap_or_else(|| {
                 let names = keys.iter().map(|key| key.name);
                 format!("known here: {}", names.collect::<Vec<_>>().join(", "))

@@ -1,4 +1,5 @@
-//! `--set KEY=VALUE`: keys that are set from the command line.
+//! Keys that are set from the command line, as `--set KEY=VALUE` or by options that stand for such;
+//! with `+=`, the value joins a list.
 
 use std::path::PathBuf;
 
@@ -8,10 +9,33 @@ use super::{
     source::{Origin, Place, Source},
 };
 
+/// A key that the command line sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// `KEY=VALUE`, or with `+=`.
+    pub text: String,
+    /// The option that stands for it, as its user has written it, if that was not `--set`.
+    pub option: Option<String>,
+}
+
+/// By a `--set` with this text.
+impl<T: Into<String>> From<T> for Setting {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), option: None }
+    }
+}
+
 /// Puts the values of all `sets` into the file's tree, later ones over earlier ones.
-pub(super) fn apply(tree: &mut Table, sets: &[String], report: &mut Report) {
-    for (index, text) in sets.iter().enumerate() {
-        let origin = Origin::Set(index + 1);
+pub(super) fn apply(tree: &mut Table, sets: &[Setting], report: &mut Report) {
+    let mut number = 0;
+    for Setting { text, option } in sets {
+        let origin = option.clone().map_or_else(
+            || {
+                number += 1;
+                Origin::Set(number)
+            },
+            Origin::Flag,
+        );
         // A path on the command line means what it means to the shell that completed it.
         let source = report.add_source(Source::new(origin, text.clone(), PathBuf::new()));
         apply_one(tree, source, text, report);
@@ -26,11 +50,29 @@ fn apply_one(tree: &mut Table, source: usize, text: &str, report: &mut Report) {
             .help("such as kernel.cmdline=\"quiet\" or base.cpu_num=4");
         return;
     };
+    let value_at = key.len() + 1;
+    let (key, joins) = key.strip_suffix('+').map_or((key, false), |key| (key, true));
     let Some(steps) = steps(source, key, report) else { return };
-    let Some(node) = value_node(source, key.len() + 1, value, report) else { return };
+    let Some(node) = value_node(source, value_at, value, report) else { return };
     let Some(((name, place), parents)) = steps.split_last() else { return };
     let Some(table) = descend(tree, parents, report) else { return };
-    table.insert(name.clone(), Entry { key: *place, node });
+    if joins {
+        join(table, name, *place, node, report);
+    } else {
+        table.insert(name.clone(), Entry { key: *place, node });
+    }
+}
+
+/// Puts a value behind those of a list, which is made if it is not there.
+fn join(table: &mut Table, name: &str, place: Place, node: Node, report: &mut Report) {
+    let empty = || Entry { key: place, node: Node { value: Value::Array(Vec::new()), place } };
+    match &mut table.entry(name.to_owned()).or_insert_with(empty).node.value {
+        Value::Array(list) => list.push(node),
+        other => {
+            let message = format!("{name:?} is {}, and no list", other.kind());
+            report.problem(place, message).help("write = instead of += to replace it");
+        }
+    }
 }
 
 /// The parts of a dotted key and their places.

@@ -6,20 +6,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, Found, Problem, load_found};
-use crate::{hal::VMId, vm::config::AxVMConfig};
+use super::{Error, Found, Problem, Setting, load_found};
+use crate::{devices::custom::Kinds, hal::VMId, vm::config::AxVMConfig};
 
 /// The id of a VM whose file has none is the first from here on that is free.
 const FIRST_ID: VMId = 1;
 
-/// Reads each of the files as [`super::load`] does, and tells the guests apart: an id that is not
+/// Reads each of the files as [`super::load`] does, with devices of these kinds, and tells the guests apart: an id that is not
 /// written is the next free number, and a file that is named again gives a guest with a number after
 /// its name.
 ///
 /// # Errors
 /// For each file what is wrong with it; an id or a name that an earlier one has is among it.
-pub fn load_all(paths: &[PathBuf], sets: &[String]) -> Vec<Result<AxVMConfig, Error>> {
-    let mut loaded: Vec<_> = paths.iter().map(|path| load_found(path, sets)).collect();
+pub fn load_all(
+    paths: &[PathBuf],
+    sets: &[Setting],
+    kinds: &Kinds,
+) -> Vec<Result<AxVMConfig, Error>> {
+    let mut loaded: Vec<_> = paths.iter().map(|path| load_found(path, sets, kinds)).collect();
     let mut problems: Vec<_> = paths.iter().map(|_| Vec::new()).collect();
     let mut guests: Vec<_> = paths
         .iter()
@@ -123,7 +127,7 @@ mod tests {
         }
         let paths: Vec<_> =
             order.chars().map(|name| dir.path().join(format!("{name}.toml"))).collect();
-        let loaded = load_all(&paths, &[]).into_iter();
+        let loaded = load_all(&paths, &[], &Kinds::new()).into_iter();
         let seen = loaded.map(|found| match found {
             Ok(config) => Ok((config.id, config.name)),
             Err(error) => Err(error.to_string()),
@@ -180,7 +184,9 @@ mod tests {
         let loaded = load("abc", &["cpu_num = 0", "", "id = \"x\""]);
         assert_eq!(loaded.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, false]);
         let all = Error::all_of(
-            load_all(&["/no".into(), "/no".into()], &[]).into_iter().flat_map(Result::err),
+            load_all(&["/no".into(), "/no".into()], &[], &Kinds::new())
+                .into_iter()
+                .flat_map(Result::err),
         );
         assert_eq!(all.unwrap().problems().len(), 1, "the same is told once");
     }

@@ -5,7 +5,10 @@ pub const MAX: u64 = 1 << 46;
 
 /// The number of bytes that a text such as `512M` means. A unit is a power of 1024; without one
 /// it is bytes.
-pub(super) fn parse(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// What is wrong with it, for a user.
+pub fn parse(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

@@ -22,8 +22,8 @@ pub(super) enum Origin {
     File(String),
     /// The n-th `--set`, counted from 1.
     Set(usize),
-    /// Another option of the command line, by its name; its text is its value.
-    Flag(&'static str),
+    /// Another option of the command line, as messages name it.
+    Flag(String),
 }
 
 /// A stretch of a source: the source's number and the bytes from `start` up to `end`.
@@ -69,7 +69,7 @@ impl Source {
                 excerpt: Some(excerpt),
                 ..Problem::new(message)
             },
-            Origin::Flag(name) => Problem { origin: (*name).into(), ..Problem::new(message) },
+            Origin::Flag(name) => Problem { origin: name.clone(), ..Problem::new(message) },
         }
     }
 
@@ -79,7 +79,7 @@ impl Source {
         let (origin, in_file) = match &self.origin {
             Origin::File(name) => (name.clone(), true),
             Origin::Set(number) => (format!("--set #{number}"), false),
-            Origin::Flag(name) => ((*name).into(), false),
+            Origin::Flag(name) => (name.clone(), false),
         };
         WrittenAt { origin, line: in_file.then_some(line), column: in_file.then_some(column) }
     }

@@ -70,6 +70,25 @@ cmdline = "console={console}"
 [devices]
 {}# Devices beside those that the board always has: [name, address, length, interrupt, kind, [more]].
 #emu_devices = []
+
+# A disk, of as many as there are such tables; a raw image unless there is a format = "qcow2".
+#[[devices.virtio]]
+#kind = "block"
+#path = "disk.img"
+#format = "raw"
+# Whether the guest only reads; whether the kernel finds its root file system there.
+#readonly = false
+#root = true
+# By which the guest finds it in /dev/disk/by-id.
+#serial = "disk0"
+# How many queues: one for each vCPU, if not given.
+#queues = 1
+# Whether to go past the host's page cache.
+#direct = false
+# Whether a qcow2 image may take what it lacks from files that it names; or the path of one.
+#backing = false
+# At most so much each second.
+#rate = {{ bandwidth = "100M", operations = 1000 }}
 "##,
         board.kernel, board.devices
     )

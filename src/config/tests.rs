@@ -13,9 +13,16 @@ use crate::{
 };
 
 mod bad;
+mod cards;
+mod custom;
+mod disks;
 mod generations;
+mod kinds;
 mod mutated;
 mod overrides;
+mod rows;
+mod sockets;
+mod vfio_user;
 mod written;
 
 /// A directory with the files that the tests' configurations name.

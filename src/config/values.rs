@@ -123,7 +123,7 @@ impl FromNode for PathBuf {
 }
 
 /// No list here means anything with more elements, and some are compared each with each.
-const LONGEST_LIST: usize = 1024;
+pub(super) const LONGEST_LIST: usize = 1024;
 
 /// All elements, or nothing if one of them is wrong.
 impl<T: FromNode> FromNode for Vec<At<T>> {

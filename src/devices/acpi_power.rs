@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::{Access, BaseDeviceOps, Effect};
+use super::{Access, BaseDeviceOps, Effect, RegisterMap, RegisterName};
 use crate::addr::{AccessWidth, Port, PortRange};
 
 /// The sleep type of S5 (soft off) in the sleep control register, as the DSDT's `\_S5` says.
@@ -44,6 +44,13 @@ impl BaseDeviceOps<PortRange> for SleepRegisters {
 
     fn address_range(&self) -> PortRange {
         two_ports(self.first)
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(vec![
+            RegisterName::byte("SLEEP_CONTROL", SLEEP_CONTROL),
+            RegisterName::byte("SLEEP_STATUS", SLEEP_STATUS),
+        ])
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {
@@ -97,6 +104,10 @@ impl BaseDeviceOps<PortRange> for Pm1Control {
 
     fn address_range(&self) -> PortRange {
         two_ports(self.first)
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(vec![RegisterName::new("PM1_CNT", 0, 2)])
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

@@ -1,173 +1,33 @@
 //! The three buses: guest-physical memory, x86 ports, system registers.
 
-use std::{
-    collections::HashSet,
-    fmt,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+mod table;
 
-use log::{Level, log};
-use serde::Serialize;
+use std::{fmt, sync::Arc};
 
+use log::Level;
+
+use self::table::Table;
+pub use self::table::{BusError, BusKind, Taker, UnownedCounts, WindowInfo};
 use super::{
-    Access, BaseDeviceOps, BaseMmioDeviceOps, BasePortDeviceOps, BaseSysRegDeviceOps, Effect,
-    HypercallOps, IvcWindow,
+    Access, BaseMmioDeviceOps, BasePortDeviceOps, BaseSysRegDeviceOps, Effect, HypercallOps,
+    IvcWindow,
+    fault::{Fault, Faulty},
+    registers::WindowRegisters,
 };
-use crate::addr::{
-    AccessWidth, DeviceAddr, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, Port, PortRange,
-    SysRegAddr, SysRegAddrRange,
+use crate::{
+    addr::{
+        AccessWidth, GuestPhysAddr, GuestPhysAddrRange, Port, PortRange, SysRegAddr,
+        SysRegAddrRange,
+    },
+    addrspace::AddrSpace,
+    hal::{AxVCpuExitReason, HypercallResult},
 };
-use crate::{addrspace::AddrSpace, hal::HypercallResult};
-
-/// Two things want the same addresses.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{new} at {new_range} overlaps {old} at {old_range}; move one of them")]
-pub struct BusError {
-    /// The one that came second, by its name.
-    pub new: String,
-    /// Its addresses.
-    pub new_range: String,
-    /// The one that was there.
-    pub old: String,
-    /// Its addresses.
-    pub old_range: String,
-}
-
-/// How often the guest accessed what nobody owns, or in a way that its owner does not take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct UnownedCounts {
-    /// Reads, which gave all ones.
-    pub reads: u64,
-    /// Writes, which went nowhere.
-    pub writes: u64,
-}
-
-/// A bus tells of this many different addresses, then falls silent: a guest that writes everywhere
-/// must not fill the log.
-const TOLD_ADDRESSES: usize = 32;
-
-/// One bus: a table sorted by address, frozen before the first vCPU runs, so that a look-up takes
-/// no lock.
-struct Bus<R: DeviceAddrRange, D: ?Sized> {
-    devices: Vec<(R, Arc<D>)>,
-    unowned_reads: AtomicU64,
-    unowned_writes: AtomicU64,
-    told: Mutex<HashSet<(u64, bool)>>,
-    /// How loudly: kernels probe a PC's ports for what was there once, but nobody probes memory.
-    level: Level,
-}
-
-impl<R: DeviceAddrRange, D: BaseDeviceOps<R> + ?Sized> Bus<R, D> {
-    fn new(level: Level) -> Self {
-        Self {
-            devices: Vec::new(),
-            unowned_reads: AtomicU64::new(0),
-            unowned_writes: AtomicU64::new(0),
-            told: Mutex::default(),
-            level,
-        }
-    }
-
-    fn add(&mut self, device: Arc<D>) -> Result<(), BusError> {
-        let range = device.address_range();
-        let at = self.devices.partition_point(|(other, _)| other.first() < range.first());
-        let before = at.checked_sub(1).and_then(|i| self.devices.get(i));
-        let clash = before
-            .filter(|(other, _)| other.last() >= range.first())
-            .or_else(|| self.devices.get(at).filter(|(other, _)| other.first() <= range.last()));
-        if let Some((old_range, old)) = clash {
-            return Err(BusError {
-                new: device.name().to_owned(),
-                new_range: range.to_string(),
-                old: old.name().to_owned(),
-                old_range: old_range.to_string(),
-            });
-        }
-        self.devices.insert(at, (range, device));
-        Ok(())
-    }
-
-    /// The device whose window holds all `len` units from `addr` on, and the offset inside it.
-    fn find(&self, addr: R::Addr, len: usize) -> Option<(&D, u64)> {
-        let at = self.devices.partition_point(|(range, _)| range.first() <= addr);
-        let (range, device) = self.devices.get(at.checked_sub(1)?)?;
-        let last = addr.number().checked_add(len as u64 - 1)?;
-        (last <= range.last().number()).then(|| (&**device, addr.number() - range.first().number()))
-    }
-
-    fn read(&self, addr: R::Addr, len: usize, width: AccessWidth) -> u64 {
-        let refused = match self.find(addr, len) {
-            Some((device, offset)) => match device.handle_read(offset, width) {
-                Ok(value) => return value & width.mask(),
-                Err(access) => Some((device, access)),
-            },
-            None => None,
-        };
-        self.unowned_reads.fetch_add(1, Ordering::Relaxed);
-        self.tell(addr, width, false, "read gives all ones", refused);
-        width.mask()
-    }
-
-    fn write(&self, addr: R::Addr, len: usize, width: AccessWidth, val: u64) -> Effect {
-        let refused = match self.find(addr, len) {
-            Some((device, offset)) => {
-                match device.handle_write(offset, width, val & width.mask()) {
-                    Ok(effect) => return effect,
-                    Err(access) => Some((device, access)),
-                }
-            }
-            None => None,
-        };
-        self.unowned_writes.fetch_add(1, Ordering::Relaxed);
-        self.tell(addr, width, true, "write dropped", refused);
-        Effect::None
-    }
-
-    #[cold]
-    fn tell(
-        &self,
-        addr: R::Addr,
-        width: AccessWidth,
-        is_write: bool,
-        what: &str,
-        by: Option<(&D, Access)>,
-    ) {
-        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if told.len() > TOLD_ADDRESSES || !told.insert((addr.number(), is_write)) {
-            return;
-        }
-        let bits = width.size() * 8;
-        match by {
-            Some((device, access)) => {
-                log!(
-                    self.level,
-                    "{addr}: {} refuses a {bits}-bit access ({access:?}): {what}",
-                    device.name()
-                );
-            }
-            None => log!(self.level, "{addr}: nobody takes a {bits}-bit access here: {what}"),
-        }
-        if told.len() > TOLD_ADDRESSES {
-            log!(self.level, "further addresses that nobody owns are counted, not told");
-        }
-    }
-
-    fn counts(&self) -> UnownedCounts {
-        UnownedCounts {
-            reads: self.unowned_reads.load(Ordering::Relaxed),
-            writes: self.unowned_writes.load(Ordering::Relaxed),
-        }
-    }
-}
 
 /// All devices of a VM, on their three buses, and what answers hypercalls.
 pub struct AxVmDevices {
-    mmio: Bus<GuestPhysAddrRange, dyn BaseMmioDeviceOps>,
-    port: Bus<PortRange, dyn BasePortDeviceOps>,
-    sys_reg: Bus<SysRegAddrRange, dyn BaseSysRegDeviceOps>,
+    mmio: Table<GuestPhysAddrRange, dyn BaseMmioDeviceOps>,
+    port: Table<PortRange, dyn BasePortDeviceOps>,
+    sys_reg: Table<SysRegAddrRange, dyn BaseSysRegDeviceOps>,
     hypercalls: Vec<Arc<dyn HypercallOps>>,
     ivc_window: Option<Arc<IvcWindow>>,
 }
@@ -176,9 +36,9 @@ impl AxVmDevices {
     /// No devices at all.
     pub fn new() -> Self {
         Self {
-            mmio: Bus::new(Level::Warn),
-            port: Bus::new(Level::Debug),
-            sys_reg: Bus::new(Level::Warn),
+            mmio: Table::new(BusKind::Mmio, Level::Warn),
+            port: Table::new(BusKind::Port, Level::Debug),
+            sys_reg: Table::new(BusKind::SysReg, Level::Warn),
             hypercalls: Vec::new(),
             ivc_window: None,
         }
@@ -211,6 +71,13 @@ impl AxVmDevices {
         self.sys_reg.add(device)
     }
 
+    /// Has the accesses to devices go wrong as these faults say.
+    pub fn interpose(&mut self, faults: &[Arc<Fault>]) {
+        self.mmio.interpose(faults, |device, of_it| Arc::new(Faulty::new(device, of_it)));
+        self.port.interpose(faults, |device, of_it| Arc::new(Faulty::new(device, of_it)));
+        self.sys_reg.interpose(faults, |device, of_it| Arc::new(Faulty::new(device, of_it)));
+    }
+
     /// Adds what answers hypercalls; the first that knows a call answers it.
     pub fn add_hypercalls(&mut self, service: Arc<dyn HypercallOps>) {
         self.hypercalls.push(service);
@@ -228,17 +95,17 @@ impl AxVmDevices {
 
     /// The devices in guest-physical memory, ascending.
     pub fn iter_mmio_dev(&self) -> impl Iterator<Item = &Arc<dyn BaseMmioDeviceOps>> {
-        self.mmio.devices.iter().map(|(_, device)| device)
+        self.mmio.devices()
     }
 
     /// The devices at I/O ports, ascending.
     pub fn iter_port_dev(&self) -> impl Iterator<Item = &Arc<dyn BasePortDeviceOps>> {
-        self.port.devices.iter().map(|(_, device)| device)
+        self.port.devices()
     }
 
     /// The devices behind system registers, ascending.
     pub fn iter_sys_reg_dev(&self) -> impl Iterator<Item = &Arc<dyn BaseSysRegDeviceOps>> {
-        self.sys_reg.devices.iter().map(|(_, device)| device)
+        self.sys_reg.devices()
     }
 
     /// Answers a hypercall; `None`: nobody knows it.
@@ -251,45 +118,124 @@ impl AxVmDevices {
         self.hypercalls.iter().find_map(|service| service.call(mem, nr, args))
     }
 
-    /// Whether one device's window holds all of an access.
-    pub fn has_mmio_dev(&self, addr: GuestPhysAddr, width: AccessWidth) -> bool {
-        self.mmio.find(addr, width.size()).is_some()
+    /// All windows, in the order of [`Taker::window`]: memory, ports and system registers, each
+    /// ascending, and behind a window the parts of its device.
+    pub fn windows(&self) -> Vec<WindowInfo> {
+        self.mmio.windows().chain(self.port.windows()).chain(self.sys_reg.windows()).collect()
+    }
+
+    /// What the registers of all windows are called, in the same order.
+    pub fn registers(&self) -> Vec<WindowRegisters> {
+        let (mmio, port) = (self.mmio.registers(), self.port.registers());
+        mmio.chain(port).chain(self.sys_reg.registers()).collect()
+    }
+
+    /// How many windows there are.
+    pub fn window_count(&self) -> usize {
+        self.mmio.window_count() + self.port.window_count() + self.sys_reg.window_count()
+    }
+
+    /// Who takes an access, if it is one and somebody does.
+    pub fn taker(&self, exit: &AxVCpuExitReason) -> Option<Taker> {
+        match *exit {
+            AxVCpuExitReason::MmioRead { addr, width, .. }
+            | AxVCpuExitReason::MmioWrite { addr, width, .. } => self.find_mmio(addr, width),
+            AxVCpuExitReason::IoRead { port, width }
+            | AxVCpuExitReason::IoWrite { port, width, .. } => self.find_port(port, width),
+            AxVCpuExitReason::SysRegRead { addr, .. }
+            | AxVCpuExitReason::SysRegWrite { addr, .. } => self.find_sys_reg(addr),
+            _ => None,
+        }
+    }
+
+    fn find_mmio(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<Taker> {
+        self.mmio.find(addr, width.size(), 0)
+    }
+
+    fn find_port(&self, port: Port, width: AccessWidth) -> Option<Taker> {
+        self.port.find(port, width.size(), self.mmio.window_count())
+    }
+
+    fn find_sys_reg(&self, addr: SysRegAddr) -> Option<Taker> {
+        self.sys_reg.find(addr, 1, self.mmio.window_count() + self.port.window_count())
     }
 
     /// Reads guest-physical memory that devices own; all ones where none does.
     pub fn handle_mmio_read(&self, addr: GuestPhysAddr, width: AccessWidth) -> u64 {
-        self.mmio.read(addr, width.size(), width)
+        self.mmio_read(self.find_mmio(addr, width), addr, width)
     }
 
     /// Writes guest-physical memory that devices own; nothing where none does.
     pub fn handle_mmio_write(&self, addr: GuestPhysAddr, width: AccessWidth, val: u64) -> Effect {
-        self.mmio.write(addr, width.size(), width, val)
+        self.mmio_write(self.find_mmio(addr, width), addr, width, val)
     }
 
     /// Reads a port; all ones where no device is.
     pub fn handle_port_read(&self, port: Port, width: AccessWidth) -> u64 {
-        self.port.read(port, width.size(), width)
+        self.port_read(self.find_port(port, width), port, width)
     }
 
     /// Writes a port; nothing where no device is.
     pub fn handle_port_write(&self, port: Port, width: AccessWidth, val: u64) -> Effect {
-        self.port.write(port, width.size(), width, val)
+        self.port_write(self.find_port(port, width), port, width, val)
     }
 
     /// Reads a system register; `None` where no device is, or it refuses: the guest then gets a
     /// fault, as of a register that is not there.
     pub fn handle_sys_reg_read(&self, addr: SysRegAddr) -> Option<u64> {
-        let (device, offset) = self.sys_reg.find(addr, 1)?;
-        match device.handle_read(offset, AccessWidth::Qword) {
+        self.sys_reg_read(self.find_sys_reg(addr)?, addr)
+    }
+
+    /// Writes a system register; `None` where no device is, or it refuses.
+    pub fn handle_sys_reg_write(&self, addr: SysRegAddr, val: u64) -> Option<Effect> {
+        self.sys_reg_write(self.find_sys_reg(addr)?, addr, val)
+    }
+
+    /// As [`Self::handle_mmio_read`], of whom [`Self::taker`] has found.
+    pub fn mmio_read(&self, by: Option<Taker>, addr: GuestPhysAddr, width: AccessWidth) -> u64 {
+        self.mmio.read(by, addr, width)
+    }
+
+    /// As [`Self::handle_mmio_write`], of whom [`Self::taker`] has found.
+    pub fn mmio_write(
+        &self,
+        by: Option<Taker>,
+        addr: GuestPhysAddr,
+        width: AccessWidth,
+        val: u64,
+    ) -> Effect {
+        self.mmio.write(by, addr, width, val)
+    }
+
+    /// As [`Self::handle_port_read`], of whom [`Self::taker`] has found.
+    pub fn port_read(&self, by: Option<Taker>, port: Port, width: AccessWidth) -> u64 {
+        self.port.read(by, port, width)
+    }
+
+    /// As [`Self::handle_port_write`], of whom [`Self::taker`] has found.
+    pub fn port_write(
+        &self,
+        by: Option<Taker>,
+        port: Port,
+        width: AccessWidth,
+        val: u64,
+    ) -> Effect {
+        self.port.write(by, port, width, val)
+    }
+
+    /// As [`Self::handle_sys_reg_read`], of whom [`Self::taker`] has found.
+    pub fn sys_reg_read(&self, by: Taker, addr: SysRegAddr) -> Option<u64> {
+        let device = self.sys_reg.device(by)?;
+        match device.handle_read(by.offset(), AccessWidth::Qword) {
             Ok(value) => Some(value),
             Err(access) => self.refuse_sys_reg(addr, false, device, access),
         }
     }
 
-    /// Writes a system register; `None` where no device is, or it refuses.
-    pub fn handle_sys_reg_write(&self, addr: SysRegAddr, val: u64) -> Option<Effect> {
-        let (device, offset) = self.sys_reg.find(addr, 1)?;
-        match device.handle_write(offset, AccessWidth::Qword, val) {
+    /// As [`Self::handle_sys_reg_write`], of whom [`Self::taker`] has found.
+    pub fn sys_reg_write(&self, by: Taker, addr: SysRegAddr, val: u64) -> Option<Effect> {
+        let device = self.sys_reg.device(by)?;
+        match device.handle_write(by.offset(), AccessWidth::Qword, val) {
             Ok(effect) => Some(effect),
             Err(access) => self.refuse_sys_reg(addr, true, device, access),
         }
@@ -330,106 +276,4 @@ impl fmt::Debug for AxVmDevices {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::devices::EmuDeviceType;
-
-    /// Answers a read with the offset; takes bytes and words only; powers off on 0xff.
-    struct Probe<R> {
-        name: &'static str,
-        range: R,
-    }
-
-    impl<R: DeviceAddrRange> BaseDeviceOps<R> for Probe<R> {
-        fn name(&self) -> &str {
-            self.name
-        }
-
-        fn emu_type(&self) -> EmuDeviceType {
-            EmuDeviceType::Dummy
-        }
-
-        fn address_range(&self) -> R {
-            self.range
-        }
-
-        fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {
-            match width {
-                AccessWidth::Qword => Err(Access::BadWidth),
-                _ => Ok(0xf00_0000_0000 | offset),
-            }
-        }
-
-        fn handle_write(&self, _: u64, _: AccessWidth, val: u64) -> Result<Effect, Access> {
-            Ok(if val == 0xff { Effect::PowerOff } else { Effect::None })
-        }
-    }
-
-    fn mmio(name: &'static str, first: u64, last: u64) -> Arc<dyn BaseMmioDeviceOps> {
-        let range =
-            GuestPhysAddrRange::inclusive(GuestPhysAddr(first), GuestPhysAddr(last)).unwrap();
-        Arc::new(Probe { name, range })
-    }
-
-    fn bus() -> AxVmDevices {
-        let mut devices = AxVmDevices::new();
-        for (name, first, last) in
-            [("b", 0x2000, 0x2007), ("a", 0x1000, 0x1003), ("top", u64::MAX - 7, u64::MAX)]
-        {
-            devices.add_mmio_dev(mmio(name, first, last)).unwrap();
-        }
-        devices
-    }
-
-    #[test]
-    fn a_device_sees_offsets_and_the_guest_sees_the_width() {
-        let devices = bus();
-        assert_eq!(devices.handle_mmio_read(GuestPhysAddr(0x2004), AccessWidth::Word), 4);
-        assert_eq!(devices.handle_mmio_read(GuestPhysAddr(0x1003), AccessWidth::Byte), 3);
-        assert_eq!(devices.handle_mmio_read(GuestPhysAddr(u64::MAX - 3), AccessWidth::Dword), 4);
-        assert_eq!(
-            devices.handle_mmio_write(GuestPhysAddr(0x2000), AccessWidth::Byte, 0xaff),
-            Effect::PowerOff
-        );
-        assert_eq!(devices.unowned(), UnownedCounts::default());
-    }
-
-    #[test]
-    fn nobody_there_reads_ones_of_the_width_and_drops_writes() {
-        let devices = bus();
-        for (addr, width, expect) in [
-            (0x0, AccessWidth::Byte, 0xff),
-            (0x0fff, AccessWidth::Word, 0xffff), // straddles the start of `a`
-            (0x1003, AccessWidth::Word, 0xffff), // straddles its end
-            (0x2000, AccessWidth::Qword, u64::MAX), // a width that `b` refuses
-            (u64::MAX - 2, AccessWidth::Dword, 0xffff_ffff), // wraps
-        ] {
-            assert_eq!(devices.handle_mmio_read(GuestPhysAddr(addr), width), expect, "{addr:#x}");
-        }
-        assert_eq!(
-            devices.handle_mmio_write(GuestPhysAddr(u64::MAX), AccessWidth::Qword, 0xff),
-            Effect::None
-        );
-        assert_eq!(devices.handle_port_read(Port(0xffff), AccessWidth::Dword), 0xffff_ffff);
-        assert_eq!(devices.unowned(), UnownedCounts { reads: 6, writes: 1 });
-    }
-
-    #[test]
-    fn overlaps_are_refused_naming_both() {
-        let mut devices = bus();
-        for (first, last, old) in
-            [(0x1003, 0x1003, "a"), (0xfff, 0x1000, "a"), (0x1fff, 0x3000, "b"), (0, u64::MAX, "a")]
-        {
-            let error = devices.add_mmio_dev(mmio("new", first, last)).unwrap_err();
-            assert_eq!((error.new.as_str(), error.old.as_str()), ("new", old));
-        }
-        devices.add_mmio_dev(mmio("between", 0x1004, 0x1fff)).unwrap();
-    }
-
-    #[test]
-    fn a_system_register_without_owner_is_told_from_one_that_reads_ones() {
-        let devices = bus();
-        assert_eq!(devices.handle_sys_reg_read(SysRegAddr(0x10)), None);
-        assert_eq!(devices.handle_sys_reg_write(SysRegAddr(0x10), 1), None);
-    }
-}
+mod tests;

@@ -3,7 +3,11 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, RawFd},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use nix::sys::{
@@ -19,6 +23,70 @@ pub fn host_clock() -> WallClock {
     Box::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
+/// Where a machine's devices have the time from.
+#[derive(Clone, Debug)]
+pub enum Time {
+    /// The host.
+    Host,
+    /// Whoever tells it.
+    Told(Arc<ToldTime>),
+}
+
+/// A time that stands still until it is told.
+#[derive(Debug)]
+pub struct ToldTime {
+    /// Since 1970, when nothing has passed.
+    began: Duration,
+    /// In nanoseconds.
+    passed: AtomicU64,
+}
+
+impl ToldTime {
+    /// It is so long since 1970.
+    pub fn new(began: Duration) -> Arc<Self> {
+        Arc::new(Self { began, passed: AtomicU64::new(0) })
+    }
+
+    /// So long has passed since it began. What is due by then does not notice by itself:
+    /// [`AlarmClock::timer_expired`].
+    pub fn set(&self, passed: Duration) {
+        let nanoseconds = u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
+        self.passed.store(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// How long it is since it began.
+    pub fn passed(&self) -> Duration {
+        Duration::from_nanos(self.passed.load(Ordering::Relaxed))
+    }
+}
+
+impl Time {
+    /// The time since 1970.
+    pub fn wall(&self) -> WallClock {
+        match self {
+            Self::Host => host_clock(),
+            Self::Told(time) => {
+                let time = time.clone();
+                Box::new(move || time.began.saturating_add(time.passed()))
+            }
+        }
+    }
+
+    /// A time that nobody sets, from some begin on.
+    pub fn steady(&self) -> Box<dyn Fn() -> Duration + Send + Sync> {
+        match self {
+            Self::Host => {
+                let began = Instant::now();
+                Box::new(move || began.elapsed())
+            }
+            Self::Told(time) => {
+                let time = time.clone();
+                Box::new(move || time.passed())
+            }
+        }
+    }
+}
+
 /// A device with an alarm. Whoever runs the event loop waits until [`Self::timer`] is readable and
 /// then calls [`Self::timer_expired`]. Without that an alarm is not lost, but seen only when the
 /// guest accesses the device.
@@ -28,6 +96,9 @@ pub trait AlarmClock: Send + Sync {
 
     /// Looks whether the alarm is due. Never blocks; a call too many does no harm.
     fn timer_expired(&self);
+
+    /// How long it is until the alarm is due; `None`: there is none.
+    fn due_in(&self) -> Option<Duration>;
 }
 
 /// A timer on the host's clock, which goes with it when that is set; its file descriptor is readable
@@ -42,21 +113,39 @@ impl AlarmTimer {
         Ok(Self(TimerFd::new(ClockId::CLOCK_REALTIME, flags)?))
     }
 
+    /// A timer that no setting of the host's clock moves, for [`Self::set_after`].
+    pub(super) fn steady() -> io::Result<Self> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        Ok(Self(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?))
+    }
+
+    /// Expires after `time`, at once if that is 0; `None`: never. Forgets that it has expired before.
+    pub(super) fn set_after(&self, time: Option<Duration>) {
+        let time = time.map(|time| time.max(Duration::from_nanos(1)));
+        self.arm(time, TimerSetTimeFlags::empty());
+    }
+
     /// Expires when the host's clock shows `at`, at once if it has; `None`: never. Forgets that it
     /// has expired before.
     pub(super) fn set(&self, at: Option<Duration>) {
-        let result = match at {
-            // All zeros would mean never. What is beyond the kernel's years is as good as never.
-            Some(at) => {
-                let seconds = i64::try_from(at.as_secs()).unwrap_or(i64::MAX / 2);
-                let at =
-                    TimeSpec::new(seconds.min(MAX_SECONDS), i64::from(at.subsec_nanos().max(1)));
-                self.0.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
+        // All zeros would mean never.
+        let at = at.map(|at| at.max(Duration::from_nanos(1)));
+        self.arm(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME);
+    }
+
+    fn arm(&self, time: Option<Duration>, flags: TimerSetTimeFlags) {
+        let result = match time {
+            // What is beyond the kernel's years is as good as never.
+            Some(time) => {
+                let seconds = i64::try_from(time.as_secs()).unwrap_or(MAX_SECONDS);
+                let nanoseconds = i64::from(time.subsec_nanos());
+                let time = TimeSpec::new(seconds.min(MAX_SECONDS), nanoseconds);
+                self.0.set(Expiration::OneShot(time), flags)
             }
             None => self.0.unset(),
         };
         if let Err(error) = result {
-            log::warn!("cannot set a timer for the guest's alarm: {error}");
+            log::warn!("cannot set a timer for a device: {error}");
         }
     }
 }

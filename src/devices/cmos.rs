@@ -11,13 +11,16 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use self::calendar::DateTime;
-use super::{Access, BaseDeviceOps, Effect, byte_wide};
+pub use self::calendar::DateTime;
+use super::{Access, BaseDeviceOps, Effect, RegisterMap, RegisterName, byte_wide};
 use crate::addr::{AccessWidth, Port, PortRange};
 
 /// Port offsets.
 const INDEX: u64 = 0;
 const DATA: u64 = 1;
+/// The ports; what is behind the second is for the first to say.
+const NAMES: &[RegisterName] =
+    &[RegisterName::byte("Index", INDEX), RegisterName::byte("Data", DATA)];
 /// The index port's top bit masks NMIs and is no part of the index.
 const INDEX_MASK: u8 = 0x7f;
 
@@ -153,6 +156,10 @@ impl BaseDeviceOps<PortRange> for Cmos {
 
     fn address_range(&self) -> PortRange {
         self.ports
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(NAMES)
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

@@ -34,6 +34,9 @@ pub trait ConsoleIn: Send + Sync {
     /// If [`Self::feed`] took less than it was given, signalled when it is time to try again with
     /// the rest: the guest listens, and has read all that was fed.
     fn notify(&self) -> &EventFd;
+
+    /// The host's terminal has so many columns and rows; for consoles that can tell their guest.
+    fn resize(&self, _columns: u16, _rows: u16) {}
 }
 
 /// So many looks for input with nothing else done between them: the guest waits for input. Output

@@ -3,7 +3,10 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Access, BaseDeviceOps, Effect, EmuDeviceType, byte_wide, console::ConsoleOut};
+use super::{
+    Access, BaseDeviceOps, Effect, EmuDeviceType, RegisterMap, RegisterName, byte_wide,
+    console::ConsoleOut,
+};
 use crate::addr::{AccessWidth, Port, PortRange};
 
 /// What a read gives, so that a guest can tell whether the console is there.
@@ -33,6 +36,10 @@ impl BaseDeviceOps<PortRange> for DebugConsole {
 
     fn address_range(&self) -> PortRange {
         PortRange::at(self.port)
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(vec![RegisterName::byte("Data", 0)]).printing(0, &[])
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

@@ -1,7 +1,7 @@
 //! The test exit device, QEMU's `isa-debug-exit`: writing v ends the machine with the exit status
 //! 2v + 1, so that 0 is no result of a test that got this far.
 
-use super::{Access, BaseDeviceOps, Effect};
+use super::{Access, BaseDeviceOps, Effect, RegisterMap, RegisterName};
 use crate::addr::{AccessWidth, PortRange};
 
 /// How many ports the device has.
@@ -27,6 +27,10 @@ impl BaseDeviceOps<PortRange> for DebugExit {
 
     fn address_range(&self) -> PortRange {
         self.ports
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(vec![RegisterName::new("Exit status", 0, PORTS as u64)])
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

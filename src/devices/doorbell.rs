@@ -22,7 +22,7 @@
 //! | 0 | 32 | [`MAGIC`] | a block's address below 4 GiB |
 //! | 4 | 32 | [`VERSION`] | - |
 
-use super::{Access, BaseDeviceOps, Effect};
+use super::{Access, BaseDeviceOps, Effect, RegisterMap, RegisterName};
 use crate::addr::{AccessWidth, GuestPhysAddr, GuestPhysAddrRange};
 
 /// The window's size in bytes.
@@ -79,6 +79,10 @@ impl BaseDeviceOps<GuestPhysAddrRange> for Doorbell {
 
     fn address_range(&self) -> GuestPhysAddrRange {
         self.range
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(vec![RegisterName::new("Call", 0, 8)])
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

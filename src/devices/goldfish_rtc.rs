@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Access, BaseDeviceOps, Effect, IrqLine,
+    Access, BaseDeviceOps, Effect, IrqLine, RegisterMap, RegisterName,
     clock::{AlarmClock, AlarmTimer, WallClock},
     irq::LevelIrq,
 };
@@ -36,6 +36,18 @@ pub const CLEAR_ALARM: u64 = 0x14;
 pub const ALARM_STATUS: u64 = 0x18;
 /// Any write acknowledges the interrupt.
 pub const CLEAR_INTERRUPT: u64 = 0x1c;
+
+/// Their names, without the TIMER_ that Linux has before each.
+const NAMES: &[RegisterName] = &[
+    RegisterName::dword("TIME_LOW", TIME_LOW),
+    RegisterName::dword("TIME_HIGH", TIME_HIGH),
+    RegisterName::dword("ALARM_LOW", ALARM_LOW),
+    RegisterName::dword("ALARM_HIGH", ALARM_HIGH),
+    RegisterName::dword("IRQ_ENABLED", IRQ_ENABLED),
+    RegisterName::dword("CLEAR_ALARM", CLEAR_ALARM),
+    RegisterName::dword("ALARM_STATUS", ALARM_STATUS),
+    RegisterName::dword("CLEAR_INTERRUPT", CLEAR_INTERRUPT),
+];
 
 struct State {
     irq: LevelIrq,
@@ -177,6 +189,11 @@ impl AlarmClock for GoldfishRtc {
             }
         });
     }
+
+    fn due_in(&self) -> Option<Duration> {
+        let at = self.state.lock().unwrap_or_else(PoisonError::into_inner).timer_at?;
+        Some(Duration::from_nanos(at).saturating_sub((self.clock)()))
+    }
 }
 
 impl BaseDeviceOps<GuestPhysAddrRange> for GoldfishRtc {
@@ -186,6 +203,10 @@ impl BaseDeviceOps<GuestPhysAddrRange> for GoldfishRtc {
 
     fn address_range(&self) -> GuestPhysAddrRange {
         self.range
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(NAMES)
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

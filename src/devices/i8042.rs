@@ -16,7 +16,7 @@ use std::{
 use vm_superio::{I8042Device, Trigger};
 
 use super::{
-    Access, BaseDeviceOps, Effect, IrqLine, byte_wide,
+    Access, BaseDeviceOps, Effect, IrqLine, RegisterMap, RegisterName, byte_wide,
     ps2_keyboard::{CTRL_ALT_DEL, Keyboard, chord},
 };
 use crate::addr::{AccessWidth, Port, PortRange};
@@ -296,6 +296,13 @@ impl BaseDeviceOps<PortRange> for I8042Port {
 
     fn address_range(&self) -> PortRange {
         PortRange::at(self.port)
+    }
+
+    fn registers(&self) -> RegisterMap {
+        match self.is_data {
+            true => RegisterMap::of(vec![RegisterName::byte("Data", 0)]),
+            false => RegisterMap::of(vec![RegisterName::byte("Status/Command", 0)]),
+        }
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

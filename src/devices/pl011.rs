@@ -16,7 +16,7 @@ use std::{
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::{
-    Access, BaseDeviceOps, Effect, EmuDeviceType, IrqLine,
+    Access, BaseDeviceOps, Effect, EmuDeviceType, IrqLine, RegisterMap, RegisterName,
     console::{ConsoleIn, ConsoleOut, InputGate, tell_host},
     irq::LevelIrq,
     primecell::{self, PeripheralId},
@@ -51,6 +51,26 @@ pub const MIS: u64 = 0x040;
 pub const ICR: u64 = 0x044;
 /// DMA control; there is no DMA here.
 pub const DMACR: u64 = 0x048;
+
+/// Their names (table 3-1).
+const NAMES: &[RegisterName] = &[
+    RegisterName::dword("UARTDR", DR),
+    RegisterName::dword("UARTRSR/UARTECR", RSR_ECR),
+    RegisterName::dword("UARTFR", FR),
+    RegisterName::dword("UARTILPR", ILPR),
+    RegisterName::dword("UARTIBRD", IBRD),
+    RegisterName::dword("UARTFBRD", FBRD),
+    RegisterName::dword("UARTLCR_H", LCR_H),
+    RegisterName::dword("UARTCR", CR),
+    RegisterName::dword("UARTIFLS", IFLS),
+    RegisterName::dword("UARTIMSC", IMSC),
+    RegisterName::dword("UARTRIS", RIS),
+    RegisterName::dword("UARTMIS", MIS),
+    RegisterName::dword("UARTICR", ICR),
+    RegisterName::dword("UARTDMACR", DMACR),
+    primecell::PERIPH_ID,
+    primecell::PCELL_ID,
+];
 
 /// Revision r1p3: a FIFO of 16.
 const ID: PeripheralId = PeripheralId { part: 0x011, revision: 1 };
@@ -369,6 +389,10 @@ impl BaseDeviceOps<GuestPhysAddrRange> for Pl011 {
 
     fn address_range(&self) -> GuestPhysAddrRange {
         self.range
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(NAMES).printing(DR, &[(CR, CR_LBE as u64)])
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Access, BaseDeviceOps, Effect, IrqLine,
+    Access, BaseDeviceOps, Effect, IrqLine, RegisterMap, RegisterName,
     clock::{AlarmClock, AlarmTimer, WallClock},
     irq::LevelIrq,
     primecell::{self, PeripheralId},
@@ -34,6 +34,20 @@ pub const RIS: u64 = 0x014;
 pub const MIS: u64 = 0x018;
 /// Interrupt clear.
 pub const ICR: u64 = 0x01c;
+
+/// Their names (table 3-1).
+const NAMES: &[RegisterName] = &[
+    RegisterName::dword("RTCDR", DR),
+    RegisterName::dword("RTCMR", MR),
+    RegisterName::dword("RTCLR", LR),
+    RegisterName::dword("RTCCR", CR),
+    RegisterName::dword("RTCIMSC", IMSC),
+    RegisterName::dword("RTCRIS", RIS),
+    RegisterName::dword("RTCMIS", MIS),
+    RegisterName::dword("RTCICR", ICR),
+    primecell::PERIPH_ID,
+    primecell::PCELL_ID,
+];
 
 const ID: PeripheralId = PeripheralId { part: 0x031, revision: 0 };
 
@@ -179,6 +193,11 @@ impl AlarmClock for Pl031 {
             }
         });
     }
+
+    fn due_in(&self) -> Option<Duration> {
+        let armed = self.lock().armed?;
+        Some(Duration::from_secs(armed).saturating_sub((self.clock)()))
+    }
 }
 
 impl BaseDeviceOps<GuestPhysAddrRange> for Pl031 {
@@ -188,6 +207,10 @@ impl BaseDeviceOps<GuestPhysAddrRange> for Pl031 {
 
     fn address_range(&self) -> GuestPhysAddrRange {
         self.range
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(NAMES)
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

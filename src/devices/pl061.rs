@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Access, BaseDeviceOps, Effect, IrqLine,
+    Access, BaseDeviceOps, Effect, IrqLine, RegisterMap, RegisterName,
     irq::LevelIrq,
     primecell::{self, PeripheralId},
 };
@@ -38,6 +38,22 @@ pub const MIS: u64 = 0x418;
 pub const IC: u64 = 0x41c;
 /// Mode control: lines that are not the guest's to drive. There is nobody else.
 pub const AFSEL: u64 = 0x420;
+
+/// Their names (table 3-1).
+const NAMES: &[RegisterName] = &[
+    RegisterName::new("GPIODATA", DATA, DATA_END - DATA),
+    RegisterName::dword("GPIODIR", DIR),
+    RegisterName::dword("GPIOIS", IS),
+    RegisterName::dword("GPIOIBE", IBE),
+    RegisterName::dword("GPIOIEV", IEV),
+    RegisterName::dword("GPIOIE", IE),
+    RegisterName::dword("GPIORIS", RIS),
+    RegisterName::dword("GPIOMIS", MIS),
+    RegisterName::dword("GPIOIC", IC),
+    RegisterName::dword("GPIOAFSEL", AFSEL),
+    primecell::PERIPH_ID,
+    primecell::PCELL_ID,
+];
 
 const ID: PeripheralId = PeripheralId { part: 0x061, revision: 0 };
 
@@ -207,6 +223,10 @@ impl BaseDeviceOps<GuestPhysAddrRange> for Pl061 {
 
     fn address_range(&self) -> GuestPhysAddrRange {
         self.range
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(NAMES)
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

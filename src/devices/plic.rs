@@ -21,7 +21,7 @@ use std::{
 };
 
 use self::core::Core;
-use super::{Access, BaseDeviceOps, Effect, EmuDeviceType};
+use super::{Access, BaseDeviceOps, Effect, EmuDeviceType, RegisterMap, RegisterName};
 use crate::{
     addr::{AccessWidth, GuestPhysAddrRange},
     hal::{ExternalIrq, IrqSink},
@@ -46,6 +46,17 @@ const CLAIM_COMPLETE: u64 = 4;
 const WORDS: u64 = 32;
 /// And for so many contexts.
 pub const MAX_CONTEXTS: usize = 15872;
+
+/// The registers; of the enables, all words of a context as one.
+const NAMES: &[RegisterName] = &[
+    RegisterName::dword("Priority", 0).times(PENDING / 4, 4),
+    RegisterName::dword("Pending", PENDING).times(WORDS, 4),
+    RegisterName::new("Enable", ENABLES, ENABLES_STRIDE).times(MAX_CONTEXTS as u64, ENABLES_STRIDE),
+    RegisterName::dword("Threshold", CONTEXTS + THRESHOLD)
+        .times(MAX_CONTEXTS as u64, CONTEXT_STRIDE),
+    RegisterName::dword("Claim/Complete", CONTEXTS + CLAIM_COMPLETE)
+        .times(MAX_CONTEXTS as u64, CONTEXT_STRIDE),
+];
 
 /// How large the window of a PLIC for `harts` harts is, in bytes.
 pub const fn size(harts: usize) -> u64 {
@@ -148,6 +159,10 @@ impl BaseDeviceOps<GuestPhysAddrRange> for Plic {
 
     fn address_range(&self) -> GuestPhysAddrRange {
         self.range
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(NAMES)
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use log::trace;
 
-use super::{Access, BaseDeviceOps, Effect, byte_wide};
+use super::{Access, BaseDeviceOps, Effect, RegisterMap, RegisterName, byte_wide};
 use crate::addr::{AccessWidth, Port, PortRange};
 
 /// A port that takes a byte that tells how far a firmware has come.
@@ -35,6 +35,10 @@ impl BaseDeviceOps<PortRange> for PostCode {
 
     fn address_range(&self) -> PortRange {
         PortRange::at(self.port)
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(vec![RegisterName::byte("POST code", 0)])
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

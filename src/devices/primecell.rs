@@ -2,7 +2,7 @@
 //! their 4 KiB who they are (PrimeCell UART (PL011) Technical Reference Manual, DDI 0183G, 3.3.14 to
 //! 3.3.15, and the same sections of its sisters).
 
-use super::Access;
+use super::{Access, RegisterName};
 use crate::addr::AccessWidth;
 
 /// How large a PrimeCell's window is, in bytes.
@@ -10,6 +10,11 @@ pub const SIZE: u64 = 0x1000;
 
 /// PeriphID0, the first of the identification registers: they go on to the end of the window.
 const IDS: u64 = 0xfe0;
+/// What the identification registers are called.
+pub const PERIPH_ID: RegisterName = RegisterName::dword("PeriphID", IDS).times(4, 4);
+/// The same.
+pub const PCELL_ID: RegisterName = RegisterName::dword("PCellID", IDS + 4 * 4).times(4, 4);
+
 /// PCellID0 to PCellID3.
 const PRIMECELL: [u8; 4] = [0x0d, 0xf0, 0x05, 0xb1];
 /// The designer, by JEDEC number.

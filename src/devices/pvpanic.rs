@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use log::warn;
 
-use super::{Access, BaseDeviceOps, Effect, byte_wide};
+use super::{Access, BaseDeviceOps, Effect, RegisterMap, RegisterName, byte_wide};
 use crate::addr::{AccessWidth, DeviceAddrRange};
 
 /// The guest panicked and expects the host to deal with it.
@@ -40,6 +40,10 @@ impl<R: DeviceAddrRange> BaseDeviceOps<R> for Pvpanic<R> {
 
     fn address_range(&self) -> R {
         self.range
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(vec![RegisterName::byte("Events", 0)])
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

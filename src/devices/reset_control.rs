@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::{Access, BaseDeviceOps, Effect, byte_wide};
+use super::{Access, BaseDeviceOps, Effect, RegisterMap, RegisterName, byte_wide};
 use crate::addr::{AccessWidth, Port, PortRange};
 
 /// The next reset is a hard one.
@@ -38,6 +38,10 @@ impl BaseDeviceOps<PortRange> for ResetControl {
 
     fn address_range(&self) -> PortRange {
         PortRange::at(self.port)
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(vec![RegisterName::byte("Reset control", 0)])
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

@@ -6,7 +6,7 @@
 
 use std::{fmt, io, time::Duration};
 
-use super::{Access, BaseDeviceOps, Effect};
+use super::{Access, BaseDeviceOps, Effect, RegisterMap, RegisterName};
 use crate::{
     addr::{AccessWidth, SysRegAddr, SysRegAddrRange},
     ratelimit::RateLimit,
@@ -54,6 +54,10 @@ impl BaseDeviceOps<SysRegAddrRange> for Seed {
 
     fn address_range(&self) -> SysRegAddrRange {
         SysRegAddrRange::at(SEED)
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(vec![RegisterName::new("seed", 0, 1)])
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

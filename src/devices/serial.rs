@@ -22,7 +22,7 @@ use vm_superio::{
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::{
-    Access, BaseDeviceOps, Effect, EmuDeviceType, IrqLine, byte_wide,
+    Access, BaseDeviceOps, Effect, EmuDeviceType, IrqLine, RegisterMap, RegisterName, byte_wide,
     console::{ConsoleIn, ConsoleOut, InputGate, tell_host},
     irq::LevelIrq,
 };
@@ -46,6 +46,18 @@ pub const MSR: u8 = 6;
 pub const SCR: u8 = 7;
 /// How many registers there are.
 pub const REGISTERS: u64 = 8;
+
+/// Their names (table II); the first two are the divisor latch with DLAB.
+const NAMES: &[RegisterName] = &[
+    RegisterName::byte("RBR/THR", RBR_THR as u64),
+    RegisterName::byte("IER", IER as u64),
+    RegisterName::byte("IIR/FCR", IIR_FCR as u64),
+    RegisterName::byte("LCR", LCR as u64),
+    RegisterName::byte("MCR", MCR as u64),
+    RegisterName::byte("LSR", LSR as u64),
+    RegisterName::byte("MSR", MSR as u64),
+    RegisterName::byte("SCR", SCR as u64),
+];
 
 /// IER: received data available.
 pub const IER_RDA: u8 = 1 << 0;
@@ -250,6 +262,11 @@ impl<R: DeviceAddrRange> BaseDeviceOps<R> for Serial<R> {
 
     fn address_range(&self) -> R {
         self.range
+    }
+
+    fn registers(&self) -> RegisterMap {
+        let unless = &[(LCR as u64, LCR_DLAB as u64), (MCR as u64, MCR_LOOP as u64)];
+        RegisterMap::of(NAMES).printing(RBR_THR.into(), unless)
     }
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {

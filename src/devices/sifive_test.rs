@@ -6,7 +6,7 @@
 //! power off. A failure never looks like a success: its code counts from 1 to 255, the nearest of
 //! these taking the place of others.
 
-use super::{Access, BaseDeviceOps, Effect};
+use super::{Access, BaseDeviceOps, Effect, RegisterMap, RegisterName};
 use crate::addr::{AccessWidth, GuestPhysAddrRange};
 
 /// How large the window is on the boards that have it, in bytes.
@@ -39,6 +39,10 @@ impl BaseDeviceOps<GuestPhysAddrRange> for SifiveTest {
 
     fn address_range(&self) -> GuestPhysAddrRange {
         self.range
+    }
+
+    fn registers(&self) -> RegisterMap {
+        RegisterMap::of(vec![RegisterName::dword("Finisher", 0)])
     }
 
     /// Linux reads before it writes, and writes only what differs: 0 differs from all that counts.

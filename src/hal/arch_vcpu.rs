@@ -171,6 +171,10 @@ pub trait AxArchVCpu: Sized {
     /// Tells what stands behind the last `SystemDown` or `FailEntry`.
     fn stop_cause(&self) -> StopCause;
 
+    /// Where the guest is: after an exit for an access, at the instruction that makes it. 0 if that
+    /// cannot be had.
+    fn pc(&mut self) -> u64;
+
     /// The registers, for a person. Registers that cannot be read are left out.
     fn dump(&self) -> VCpuDump;
 

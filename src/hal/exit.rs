@@ -125,6 +125,11 @@ impl AxVCpuExitReason {
         NAMES[index]
     }
 
+    /// Whether it is an access that writes.
+    pub const fn is_write(&self) -> bool {
+        matches!(self, Self::MmioWrite { .. } | Self::IoWrite { .. } | Self::SysRegWrite { .. })
+    }
+
     /// The reason's name, without its fields.
     pub const fn name(&self) -> &'static str {
         NAMES[self.index()]

@@ -1,5 +1,6 @@
 //! What is aarch64's own in KVM.
 
+pub mod debug;
 mod exits;
 mod gic;
 mod one_reg;
@@ -22,18 +23,21 @@ use kvm_bindings::{
     KVM_ARM_VCPU_PMU_V3, KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_INIT,
     KVM_ARM_VCPU_PMU_V3_IRQ, KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2,
     KVM_ARM_VCPU_PTRAUTH_ADDRESS, KVM_ARM_VCPU_PTRAUTH_GENERIC, KVM_ARM_VCPU_SVE,
-    KVM_CAP_ARM_NISV_TO_USER, KVM_MSI_VALID_DEVID, kvm_device_attr, kvm_enable_cap, kvm_msi,
-    kvm_vcpu_init,
+    KVM_CAP_ARM_NISV_TO_USER, KVM_MSI_VALID_DEVID, kvm_device_attr, kvm_enable_cap,
+    kvm_irq_routing_entry, kvm_msi, kvm_vcpu_init,
 };
 use kvm_ioctls::{Cap, DeviceFd, VcpuFd, VmFd};
 pub use regs::{dump, set_gpr};
 
-use super::host::{Capability, KvmHost};
+use super::{
+    host::{Capability, KvmHost},
+    messages,
+};
 use crate::{
     addr::{GuestPhysAddr, GuestPhysAddrRange, SysRegAddrRange},
     hal::{
-        Aarch64Platform, GicVersion, HalError, HalResult, InterruptController, Platform, VCpuId,
-        VCpuSetup,
+        Aarch64Platform, GicVersion, HalError, HalResult, InterruptController, Msi, Platform,
+        VCpuId, VCpuSetup,
     },
 };
 
@@ -53,6 +57,10 @@ pub const USUAL_CONTROLLER: InterruptController = InterruptController::Board;
 
 /// The register that a hypercall answers in, in `set_gpr`'s numbering: `x0`.
 pub const RETURN_REGISTER: usize = 0;
+
+/// Loads from Device memory go past the caches (Arm ARM, B2.10), unless the processor has FEAT_S2FWB,
+/// which no program can see.
+pub const COHERENT: bool = false;
 
 /// What a hypercall that nobody knows answers: `NOT_SUPPORTED` (Arm DEN 0028, 5.2).
 pub const UNKNOWN_HYPERCALL: u64 = -1_i64 as u64;
@@ -79,6 +87,9 @@ pub struct VmState {
 pub struct VCpuConfig {
     init: kvm_vcpu_init,
     is_boot_cpu: bool,
+    /// How many instructions, and how much data, the hardware can stop at.
+    breakpoints: usize,
+    watchpoints: usize,
 }
 
 /// Creates a VM; nothing is in it yet.
@@ -194,7 +205,9 @@ impl VmState {
         let is_boot_cpu = vcpu_id == 0;
         // The others are switched on by the guest, through PSCI, which KVM answers.
         init.features[0] |= u32::from(!is_boot_cpu) << KVM_ARM_VCPU_POWER_OFF;
-        Ok((fd, VCpuConfig { init, is_boot_cpu }))
+        let count = |cap| usize::try_from(vm.check_extension_int(cap)).unwrap_or(0);
+        let (breakpoints, watchpoints) = (count(Cap::DebugHwBps), count(Cap::DebugHwWps));
+        Ok((fd, VCpuConfig { init, is_boot_cpu, breakpoints, watchpoints }))
     }
 
     /// The interrupt controller has a part for each vCPU, and the PMUs have an interrupt there.
@@ -291,8 +304,18 @@ pub const fn gsi(irq: u32) -> u32 {
     irq.saturating_sub(gic::FIRST_SPI)
 }
 
+/// The routes that KVM gives interrupt lines by itself, by their numbers in KVM_IRQFD.
+pub fn line_routes(controller: &InterruptController) -> Vec<Vec<kvm_irq_routing_entry>> {
+    let lines = match controller {
+        InterruptController::GicV2 { .. } => gic::V2_LINES,
+        InterruptController::GicV3 { lines, .. } => *lines,
+        _ => return Vec::new(),
+    };
+    (0..lines.saturating_sub(gic::FIRST_SPI)).map(|gsi| vec![messages::pin(gsi, 0, gsi)]).collect()
+}
+
 /// A message as KVM takes it: an ITS tells devices apart by their requester ids.
-pub fn msi(addr: GuestPhysAddr, data: u32, requester: u32) -> kvm_msi {
+pub fn msi(Msi { addr, data, requester }: Msi) -> kvm_msi {
     kvm_msi {
         address_lo: addr.0 as u32,
         address_hi: (addr.0 >> 32) as u32,
@@ -301,6 +324,11 @@ pub fn msi(addr: GuestPhysAddr, data: u32, requester: u32) -> kvm_msi {
         devid: requester,
         ..Default::default()
     }
+}
+
+/// Where the guest is; 0 if that cannot be had.
+pub fn pc(fd: &mut VcpuFd, _: &VCpuConfig) -> u64 {
+    regs::pc(fd)
 }
 
 /// Brings a vCPU to where it starts. The boot CPU gets its entry; the others are off.
@@ -348,7 +376,8 @@ mod tests {
 
     #[test]
     fn messages_keep_all_bits_and_their_requester() {
-        let message = msi(GuestPhysAddr(0x1_0809_0040), 7, 0x18);
+        let addr = GuestPhysAddr(0x1_0809_0040);
+        let message = msi(Msi { addr, data: 7, requester: 0x18 });
         assert_eq!((message.address_hi, message.address_lo), (1, 0x0809_0040));
         assert_eq!((message.data, message.flags, message.devid), (7, 1, 0x18));
     }

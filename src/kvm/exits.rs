@@ -1,7 +1,8 @@
 //! From `kvm_run` to `AxVCpuExitReason`.
 
 use kvm_bindings::{
-    KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_run,
+    KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_debug_exit_arch,
+    kvm_run,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
@@ -34,6 +35,8 @@ pub struct Pending {
     /// KVM finishes the instruction when it is entered again.
     completes_on_entry: bool,
     pub cause: Option<StopCause>,
+    /// The last exit, if it was one for a debugger.
+    pub debug_exit: Option<kvm_debug_exit_arch>,
 }
 
 impl Pending {
@@ -163,12 +166,13 @@ impl Pending {
                 addr: GuestPhysAddr(gpa),
                 access_flags: MappingFlags::empty(),
             },
-            Ok(
-                VcpuExit::Intr
-                | VcpuExit::IrqWindowOpen
-                | VcpuExit::IoapicEoi(_)
-                | VcpuExit::Debug(_),
-            ) => AxVCpuExitReason::Nothing,
+            Ok(VcpuExit::Debug(exit)) => {
+                self.debug_exit = Some(exit);
+                AxVCpuExitReason::Nothing
+            }
+            Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::IoapicEoi(_)) => {
+                AxVCpuExitReason::Nothing
+            }
             Ok(_) => {
                 if let Some((exit, count)) = arch::OwnExit::decode(fd) {
                     self.begin(Access::Own(exit), count);
@@ -199,7 +203,7 @@ impl Pending {
                         let cause = StopCause::Unemulated(format!("{what} ({errno})"));
                         self.fail(errno.errno() as u64, cause)
                     }
-                    None => return Err(HalError::failed("run the guest (KVM_RUN)", errno)),
+                    None => return Err(run_failed(errno)),
                 }
             }
         };
@@ -226,5 +230,16 @@ impl Pending {
     fn fail(&mut self, hardware_entry_failure_reason: u64, cause: StopCause) -> AxVCpuExitReason {
         self.cause = Some(cause);
         AxVCpuExitReason::FailEntry { hardware_entry_failure_reason }
+    }
+}
+
+fn run_failed(errno: kvm_ioctls::Error) -> HalError {
+    let failed = HalError::failed("run the guest (KVM_RUN)", errno);
+    match errno.errno() {
+        libc::EFAULT | libc::EHWPOISON => failed.hint(
+            "The host cannot give the guest some of its memory: the host has none left, or a file that \
+             is in it (pmem, a kernel, an initrd) has become shorter, or its disk fails.",
+        ),
+        _ => failed,
     }
 }

@@ -1,6 +1,7 @@
 //! What is riscv64's own in KVM.
 
 mod aia;
+pub mod debug;
 mod exits;
 mod extensions;
 mod one_reg;
@@ -23,17 +24,22 @@ pub use exits::{
 };
 use kvm_bindings::{
     KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_STOPPED, KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_DBCN,
-    kvm_mp_state, kvm_msi,
+    kvm_irq_routing_entry, kvm_mp_state, kvm_msi,
 };
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use one_reg::OneReg;
 use pins::Pins;
 pub use regs::{dump, set_gpr};
 
-use super::host::{Capability, KvmHost};
+use super::{
+    host::{Capability, KvmHost},
+    messages,
+};
 use crate::{
     addr::{GuestPhysAddr, SysRegAddrRange},
-    hal::{HalError, HalResult, InterruptController, Platform, Riscv64Platform, VCpuId, VCpuSetup},
+    hal::{
+        HalError, HalResult, InterruptController, Msi, Platform, Riscv64Platform, VCpuId, VCpuSetup,
+    },
 };
 
 /// What axvmm needs of KVM beside what it needs everywhere.
@@ -49,6 +55,9 @@ pub const USUAL_CONTROLLER: InterruptController = InterruptController::Board;
 
 /// The register that an SBI call answers in, in `set_gpr`'s numbering: `a0`.
 pub const RETURN_REGISTER: usize = 10;
+
+/// Loads from a place that Svpbmt has as I/O may go past the caches.
+pub const COHERENT: bool = false;
 
 /// What an SBI call that nobody knows answers: `SBI_ERR_NOT_SUPPORTED` (SBI 2.0, chapter 3).
 pub const UNKNOWN_HYPERCALL: u64 = -2_i64 as u64;
@@ -201,7 +210,7 @@ impl VmState {
         let identity = u32::try_from(irq).ok().filter(|irq| *irq != 0).ok_or_else(|| {
             HalError::host_cannot(format!("make interrupt {irq} pending in the IMSIC {vcpu_id}"))
         })?;
-        vm.signal_msi(msi(addr, identity, 0)).map(drop).map_err(|errno| {
+        vm.signal_msi(msi(Msi { addr, data: identity, requester: 0 })).map(drop).map_err(|errno| {
             HalError::failed(format!("send an MSI to {addr} (KVM_SIGNAL_MSI)"), errno)
         })
     }
@@ -242,14 +251,27 @@ pub const fn gsi(irq: u32) -> u32 {
     irq
 }
 
+/// The routes that KVM gives interrupt lines by itself, by their numbers in KVM_IRQFD.
+pub fn line_routes(controller: &InterruptController) -> Vec<Vec<kvm_irq_routing_entry>> {
+    let InterruptController::Aia { sources, .. } = controller else {
+        return Vec::new();
+    };
+    (0..=*sources).map(|gsi| vec![messages::pin(gsi, 0, gsi)]).collect()
+}
+
 /// A message as KVM takes it.
-pub fn msi(addr: GuestPhysAddr, data: u32, _requester: u32) -> kvm_msi {
+pub fn msi(Msi { addr, data, .. }: Msi) -> kvm_msi {
     kvm_msi {
         address_lo: addr.0 as u32,
         address_hi: (addr.0 >> 32) as u32,
         data,
         ..Default::default()
     }
+}
+
+/// Where the guest is; 0 if that cannot be had.
+pub fn pc(fd: &mut VcpuFd, _: &VCpuConfig) -> u64 {
+    regs::pc(fd)
 }
 
 /// Brings a vCPU to where it starts. Hart 0 gets its entry; the others are stopped until the guest
@@ -328,7 +350,8 @@ mod tests {
 
     #[test]
     fn messages_keep_all_bits_of_their_address() {
-        let message = msi(GuestPhysAddr(0x12_2800_3000), 25, 7);
+        let addr = GuestPhysAddr(0x12_2800_3000);
+        let message = msi(Msi { addr, data: 25, requester: 7 });
         assert_eq!((message.address_hi, message.address_lo), (0x12, 0x2800_3000));
         assert_eq!((message.data, message.flags, message.devid), (25, 0, 0));
     }

@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use kvm_bindings::kvm_coalesced_mmio;
 use kvm_ioctls::VcpuFd;
 
-use super::{arch, exits::Pending, kick::Kick};
+use super::{arch, debug::Debugged, exits::Pending, kick::Kick};
 use crate::{
     addr::{AccessWidth, GuestPhysAddr, Port},
     hal::{
@@ -26,10 +26,11 @@ pub struct KvmVCpuCreateConfig {
 pub struct KvmVCpu {
     vm_id: VMId,
     vcpu_id: VCpuId,
-    fd: VcpuFd,
-    arch: arch::VCpuConfig,
+    pub(super) fd: VcpuFd,
+    pub(super) arch: arch::VCpuConfig,
     entry: GuestPhysAddr,
-    pending: Pending,
+    pub(super) pending: Pending,
+    pub(super) debugged: Debugged,
     drains_ring: bool,
     kick: Arc<Kick>,
 }
@@ -71,6 +72,7 @@ impl AxArchVCpu for KvmVCpu {
             arch: config.arch,
             entry: GuestPhysAddr(0),
             pending: Pending::default(),
+            debugged: Debugged::default(),
             drains_ring: config.drains_ring,
             kick: Arc::default(),
         })
@@ -148,6 +150,10 @@ impl AxArchVCpu for KvmVCpu {
 
     fn stop_cause(&self) -> StopCause {
         self.pending.cause.clone().unwrap_or(StopCause::Shutdown)
+    }
+
+    fn pc(&mut self) -> u64 {
+        arch::pc(&mut self.fd, &self.arch)
     }
 
     fn dump(&self) -> VCpuDump {

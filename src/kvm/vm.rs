@@ -10,11 +10,12 @@ use std::{
 
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, NoDatamatch, VmFd};
-use vm_memory::{GuestMemoryRegion, GuestRegionMmap};
+use vm_memory::{GuestAddress, GuestMemoryRegion, GuestRegionMmap};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{
     KvmHost, arch, kick,
+    messages::Routes,
     vcpu::{KvmVCpu, KvmVCpuCreateConfig},
 };
 use crate::{
@@ -23,8 +24,8 @@ use crate::{
         SysRegAddrRange,
     },
     hal::{
-        AxVCpuHal, AxVMHal, DoorbellAddr, ExternalIrq, HalError, HalResult, InterruptController,
-        IrqSink, MemorySlots, Platform, VCpuId, VMId,
+        AxVCpuHal, AxVMHal, DoorbellAddr, Doorbells, ExternalIrq, HalError, HalResult,
+        InterruptController, IrqSink, MemorySlots, Platform, VCpuId, VMId,
     },
     ratelimit::RateLimit,
 };
@@ -32,7 +33,7 @@ use crate::{
 /// A VM's file descriptor and all that hangs on it.
 pub struct KvmHal {
     host: KvmHost,
-    vm: VmFd,
+    pub(super) vm: VmFd,
     pub(super) arch: arch::VmState,
     controller: OnceLock<InterruptController>,
     /// The controller is made when something first needs it, which is after the memory: KVM frees
@@ -40,6 +41,7 @@ pub struct KvmHal {
     /// that, for milliseconds.
     controller_is_made: OnceLock<()>,
     making: Mutex<()>,
+    pub(super) routes: Routes,
     /// What backs each memory slot; KVM reads and writes there as long as the slot stands.
     slots: Mutex<HashMap<u32, Arc<GuestRegionMmap>>>,
     irq_trouble: RateLimit,
@@ -65,6 +67,7 @@ impl KvmHal {
             controller: OnceLock::new(),
             controller_is_made: OnceLock::new(),
             making: Mutex::default(),
+            routes: Routes::default(),
             slots: Mutex::default(),
             irq_trouble: RateLimit::new(1, Duration::from_secs(10)),
             created: Instant::now(),
@@ -72,17 +75,21 @@ impl KvmHal {
     }
 
     /// Makes the interrupt controller, if that is not done yet.
-    fn need_interrupt_controller(&self) -> HalResult {
+    pub(super) fn need_interrupt_controller(&self) -> HalResult {
         if self.controller_is_made.get().is_some() {
             return Ok(());
         }
         let _making = self.making.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if self.controller_is_made.get().is_none() {
-            let controller = self.controller.get_or_init(|| arch::USUAL_CONTROLLER);
-            self.arch.create_interrupt_controller(&self.vm, controller)?;
+            self.arch.create_interrupt_controller(&self.vm, self.interrupt_controller())?;
             self.controller_is_made.get_or_init(|| ());
         }
         Ok(())
+    }
+
+    /// Which interrupt controller the VM has, or will have.
+    pub(super) fn interrupt_controller(&self) -> &InterruptController {
+        self.controller.get_or_init(|| arch::USUAL_CONTROLLER)
     }
 
     fn set_slot(&self, region: kvm_userspace_memory_region) -> io::Result<()> {
@@ -138,6 +145,10 @@ impl MemorySlots for KvmHal {
         slots.remove(&slot);
         Ok(())
     }
+
+    fn is_coherent(&self) -> bool {
+        arch::COHERENT
+    }
 }
 
 impl IrqSink for KvmHal {
@@ -163,6 +174,37 @@ impl ExternalIrq for KvmHal {
                 log::error!("{error}");
             }
         }
+    }
+}
+
+impl Doorbells for KvmHal {
+    fn register_doorbell(&self, at: DoorbellAddr, value: Option<u32>, fd: &EventFd) -> HalResult {
+        let addr = io_event(at);
+        match value {
+            Some(value) => self.vm.register_ioevent(fd, &addr, value),
+            None => self.vm.register_ioevent(fd, &addr, NoDatamatch),
+        }
+        .map_err(|errno| {
+            HalError::failed(format!("register a doorbell at {at:?} (KVM_IOEVENTFD)"), errno)
+        })
+    }
+
+    fn unregister_doorbell(&self, at: DoorbellAddr, value: Option<u32>, fd: &EventFd) -> HalResult {
+        let addr = io_event(at);
+        match value {
+            Some(value) => self.vm.unregister_ioevent(fd, &addr, value),
+            None => self.vm.unregister_ioevent(fd, &addr, NoDatamatch),
+        }
+        .map_err(|errno| {
+            HalError::failed(format!("take back the doorbell at {at:?} (KVM_IOEVENTFD)"), errno)
+        })
+    }
+}
+
+const fn io_event(at: DoorbellAddr) -> IoEventAddress {
+    match at {
+        DoorbellAddr::Mmio(gpa) => IoEventAddress::Mmio(gpa.0),
+        DoorbellAddr::Port(port) => IoEventAddress::Pio(port.0 as u64),
     }
 }
 
@@ -214,29 +256,10 @@ impl AxVMHal for KvmHal {
         })
     }
 
-    fn register_doorbell(&self, at: DoorbellAddr, fd: &EventFd) -> HalResult {
-        let addr = match at {
-            DoorbellAddr::Mmio(gpa) => IoEventAddress::Mmio(gpa.0),
-            DoorbellAddr::Port(port) => IoEventAddress::Pio(port.0.into()),
-        };
-        self.vm.register_ioevent(fd, &addr, NoDatamatch).map_err(|errno| {
-            HalError::failed(format!("register a doorbell at {at:?} (KVM_IOEVENTFD)"), errno)
-        })
-    }
-
     fn register_irqfd(&self, irq: u32, fd: &EventFd) -> HalResult {
         self.need_interrupt_controller()?;
         self.vm.register_irqfd(fd, arch::gsi(irq)).map_err(|errno| {
             HalError::failed(format!("connect an eventfd to interrupt {irq} (KVM_IRQFD)"), errno)
-        })
-    }
-
-    fn signal_msi(&self, addr: GuestPhysAddr, data: u32, requester: u32) -> HalResult {
-        self.need_interrupt_controller()?;
-        let msi = arch::msi(addr, data, requester);
-        // 0 means that the guest blocks the interrupt just now, which is its business.
-        self.vm.signal_msi(msi).map(|_| ()).map_err(|errno| {
-            HalError::failed(format!("send an MSI to {addr} (KVM_SIGNAL_MSI)"), errno)
         })
     }
 
@@ -265,6 +288,18 @@ impl AxVMHal for KvmHal {
 
     fn trap_sys_regs(&self, ranges: &[SysRegAddrRange]) -> HalResult {
         self.arch.trap_sys_regs(&self.vm, ranges)
+    }
+
+    fn code_was_written(&self, at: GuestPhysAddr, len: u64) {
+        let at = GuestAddress(at.0);
+        let slots = self.held_slots();
+        let found = slots.values().find_map(|region| Some((region, region.to_region_addr(at)?)));
+        if let Some((region, offset)) = found {
+            let len = len.min(region.len() - offset.0) as usize;
+            if let Ok(start) = region.get_host_address(offset) {
+                arch::debug::sync_code(start, len);
+            }
+        }
     }
 
     fn current_time_nanos(&self) -> u64 {

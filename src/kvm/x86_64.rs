@@ -1,6 +1,7 @@
 //! What is x86_64's own in KVM.
 
 mod cpuid;
+pub mod debug;
 mod exits;
 mod machine_check;
 mod msr_filter;
@@ -11,14 +12,21 @@ mod regs;
 use std::{collections::HashSet, ops::RangeInclusive};
 
 pub use exits::{OwnExit, answer_hypercall, guests_fault, page_fault, raise_fault, refuse_sys_reg};
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_msi, kvm_pit_config};
+use kvm_bindings::{
+    CpuId, KVM_IOAPIC_NUM_PINS, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE,
+    KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, KVM_SYNC_X86_REGS, kvm_irq_routing_entry,
+    kvm_msi, kvm_pit_config,
+};
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 pub use regs::{dump, set_gpr};
 
-use super::host::{Capability, KvmHost};
+use super::{
+    host::{Capability, KvmHost},
+    messages,
+};
 use crate::{
     addr::{GuestPhysAddr, SysRegAddrRange},
-    hal::{HalError, HalResult, InterruptController, Platform, VCpuId, VCpuSetup},
+    hal::{HalError, HalResult, InterruptController, Msi, Platform, VCpuId, VCpuSetup},
 };
 
 /// What axvmm needs of KVM beside what it needs everywhere.
@@ -42,6 +50,9 @@ pub const USUAL_CONTROLLER: InterruptController = InterruptController::Pc;
 /// The register that a hypercall answers in, in `set_gpr`'s numbering: RAX.
 pub const RETURN_REGISTER: usize = 0;
 
+/// Uncached loads look into the caches (SDM 3A, 13.3), and mostly KVM has guests use those anyway.
+pub const COHERENT: bool = true;
+
 /// What a hypercall that nobody knows answers: failure, as in AxVisor's calls.
 pub const UNKNOWN_HYPERCALL: u64 = u64::MAX;
 
@@ -56,6 +67,7 @@ pub struct VmState {
     supported: CpuId,
     settable_msrs: HashSet<u32>,
     tsc_deadline_timer: bool,
+    leaves_registers: bool,
 }
 
 /// What a vCPU is set up with, beside its registers.
@@ -63,6 +75,8 @@ pub struct VCpuConfig {
     cpuid: CpuId,
     msrs: Vec<msrs::Msr>,
     is_bsp: bool,
+    /// KVM can leave the registers in `kvm_run` at each exit.
+    leaves_registers: bool,
 }
 
 /// Creates a VM; nothing is in it yet.
@@ -88,6 +102,9 @@ impl VmState {
             supported,
             settable_msrs: msr_list.as_slice().iter().copied().collect(),
             tsc_deadline_timer: host.kvm.check_extension(Cap::TscDeadlineTimer),
+            leaves_registers: host.kvm.check_extension_int(Cap::SyncRegs) as u32
+                & KVM_SYNC_X86_REGS
+                != 0,
         })
     }
 
@@ -144,6 +161,7 @@ impl VmState {
             cpuid: cpuid::for_vcpu(&self.supported, topology, self.tsc_deadline_timer)?,
             msrs: msrs::at_boot(&self.settable_msrs),
             is_bsp: vcpu_id == 0,
+            leaves_registers: self.leaves_registers,
         };
         let fd = vm.create_vcpu(vcpu_id as u64).map_err(|errno| {
             HalError::failed(format!("create vCPU {vcpu_id} (KVM_CREATE_VCPU)"), errno)
@@ -176,7 +194,7 @@ impl VmState {
     pub fn inject(&self, vm: &VmFd, vcpu_id: VCpuId, vector: usize) -> HalResult {
         let (addr, data) = targeted_msi(vcpu_id, vector)?;
         // 0 means that the guest blocks the interrupt just now, which is its business.
-        vm.signal_msi(msi(addr, data, 0)).map(|_| ()).map_err(|errno| {
+        vm.signal_msi(msi(Msi { addr, data, requester: 0 })).map(|_| ()).map_err(|errno| {
             HalError::failed(format!("send an MSI to {addr} (KVM_SIGNAL_MSI)"), errno)
         })
     }
@@ -195,14 +213,33 @@ pub const fn gsi(irq: u32) -> u32 {
     irq
 }
 
+/// The routes that KVM gives interrupt lines by itself, by their numbers in KVM_IRQFD.
+pub fn line_routes(controller: &InterruptController) -> Vec<Vec<kvm_irq_routing_entry>> {
+    if *controller != InterruptController::Pc {
+        return Vec::new();
+    }
+    let ioapic = |gsi| messages::pin(gsi, KVM_IRQCHIP_IOAPIC, gsi);
+    let pics = |gsi| match gsi {
+        0..8 => vec![messages::pin(gsi, KVM_IRQCHIP_PIC_MASTER, gsi)],
+        8..16 => vec![messages::pin(gsi, KVM_IRQCHIP_PIC_SLAVE, gsi - 8)],
+        _ => Vec::new(),
+    };
+    (0..KVM_IOAPIC_NUM_PINS).map(|gsi| [pics(gsi), vec![ioapic(gsi)]].concat()).collect()
+}
+
 /// A message as KVM takes it.
-pub fn msi(addr: GuestPhysAddr, data: u32, _requester: u32) -> kvm_msi {
+pub fn msi(Msi { addr, data, .. }: Msi) -> kvm_msi {
     kvm_msi {
         address_lo: addr.0 as u32,
         address_hi: (addr.0 >> 32) as u32,
         data,
         ..Default::default()
     }
+}
+
+/// Where the guest is; 0 if that cannot be had.
+pub fn pc(fd: &mut VcpuFd, config: &VCpuConfig) -> u64 {
+    regs::pc(fd, config.leaves_registers)
 }
 
 /// Brings a vCPU to where it starts. The boot processor gets its entry; the others wait in the

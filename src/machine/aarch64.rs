@@ -3,6 +3,10 @@
 //!
 //! ```text
 //! 0x4000_0000 and up   RAM
+//! 0x3f00_0000          PCI configuration, 1 MiB      \ where there are
+//! 0x1000_0000          PCI devices' registers, 16 MiB / such devices
+//! 0x0c00_0000          devices of a program's own kinds, 4 KiB or more each
+//! 0x0a00_0000          virtio devices over MMIO, 512 bytes each
 //! 0x090e_0000          doorbell for hypercalls, where it is asked for
 //! 0x090d_0000          pvpanic
 //! 0x0903_0000          PL061, whose line 3 is the power button
@@ -17,16 +21,19 @@
 mod requests;
 mod tree;
 
+use std::ops::Range;
+
 use super::{
     Error,
-    board::{self, Board, Hardware, OwnRow, Told},
+    board::{self, Board, Hardware, MmioRoom, OwnRow, PciRoom, Told},
     fdt::Tree,
     memory,
     parts::{DevicePlan, Model, RamArea, Window},
 };
 use crate::{
-    addr::GuestPhysAddrRange,
+    addr::{GuestPhysAddr, GuestPhysAddrRange},
     hal::{Aarch64Platform, GicVersion, InterruptController},
+    virtio::mmio,
     vm::config::{CpuConfig, DevicesConfig, EmulatedDeviceConfig, MemoryConfig},
 };
 
@@ -49,7 +56,16 @@ const SPI: u32 = 32;
 const GICV2_CPUS: usize = 8;
 const GICV3_CPUS: usize = ((UART - GIC_REDISTRIBUTORS) / GIC_REDISTRIBUTOR_SIZE) as usize;
 
+/// 32 windows, with an interrupt each.
+const VIRTIO: u64 = 0x0a00_0000;
+const VIRTIO_LINES: Range<u32> = SPI + 16..SPI + 48;
+
 const UART: u64 = 0x0900_0000;
+const CUSTOM: GuestPhysAddr = GuestPhysAddr(0x0c00_0000);
+
+const PCI_ECAM: u64 = 0x3f00_0000;
+const PCI_MEMORY: u64 = 0x1000_0000;
+
 const DOORBELL: u64 = 0x090e_0000;
 
 /// The board's own devices: name, model, first address, size in bytes, interrupt.
@@ -92,7 +108,8 @@ impl Board for Virt<'_> {
             .iter()
             .map(|(name, model, first, size, irq)| {
                 let window = Window::Mmio(memory::window(*first, *size)?);
-                Ok(DevicePlan { name: (*name).to_owned(), model: *model, window, irq: *irq })
+                let name = (*name).to_owned();
+                Ok(DevicePlan { name, model: *model, window, irq: *irq, compatible: None })
             })
             .collect::<Result<Vec<_>, Error>>()?;
         devices.extend(board::doorbell(asked, DOORBELL)?);
@@ -102,6 +119,18 @@ impl Board for Virt<'_> {
             notes.push("debug_exit is a PC's: this board has no ports".into());
         }
         Ok(Hardware { devices, interrupt_controller, late_writes: Vec::new() })
+    }
+
+    fn custom(&self) -> GuestPhysAddr {
+        CUSTOM
+    }
+
+    fn pci(&self) -> PciRoom {
+        PciRoom { ecam: PCI_ECAM, memory: PCI_MEMORY }
+    }
+
+    fn virtio_mmio(&self) -> MmioRoom {
+        MmioRoom { first: VIRTIO, stride: mmio::SIZE, lines: vec![VIRTIO_LINES] }
     }
 
     fn row(&self, row: &EmulatedDeviceConfig, hardware: &Hardware) -> Option<OwnRow> {
@@ -164,7 +193,8 @@ fn in_the_host_kernel(controller: &InterruptController) -> Vec<DevicePlan> {
         .into_iter()
         .filter_map(|(name, window)| {
             let window = Window::Mmio(window?);
-            Some(DevicePlan { name: name.to_owned(), model: Model::HostKernel, window, irq: None })
+            let (name, model) = (name.to_owned(), Model::HostKernel);
+            Some(DevicePlan { name, model, window, irq: None, compatible: None })
         })
         .collect()
 }

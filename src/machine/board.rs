@@ -9,7 +9,7 @@ use super::{
     parts::{DevicePlan, Firmware, Model, RamArea, Window},
 };
 use crate::{
-    addr::{GuestPhysAddrRange, PortRange},
+    addr::{GuestPhysAddr, GuestPhysAddrRange, PortRange},
     boot::Placed,
     devices::{doorbell, plic},
     hal::InterruptController,
@@ -38,6 +38,16 @@ pub trait Board {
     /// What it says to a row of a kind that only boards like it know; `None`: it is not its own.
     fn row(&self, row: &EmulatedDeviceConfig, hardware: &Hardware) -> Option<OwnRow>;
 
+    /// Where it has room for virtio devices over MMIO.
+    fn virtio_mmio(&self) -> MmioRoom;
+
+    /// Where it has room for devices of a program's own kinds; their interrupt lines are those that
+    /// [`Self::virtio_mmio`] has.
+    fn custom(&self) -> GuestPhysAddr;
+
+    /// Where it has room for PCI.
+    fn pci(&self) -> PciRoom;
+
     /// How many bits a guest-physical address has.
     fn address_bits(&self) -> u8;
 
@@ -52,6 +62,23 @@ pub trait Board {
     }
 }
 
+/// Where a board has room for PCI.
+pub struct PciRoom {
+    /// For configuration.
+    pub ecam: u64,
+    /// For BARs, below 4 GiB.
+    pub memory: u64,
+}
+
+/// Where a board has room for devices over MMIO: windows one after the other, and interrupt lines
+/// that are theirs.
+pub struct MmioRoom {
+    pub first: u64,
+    /// From the beginning of one window to that of the next, in bytes.
+    pub stride: u64,
+    pub lines: Vec<Range<u32>>,
+}
+
 /// What a board says to a row of `emu_devices` of a kind of its own.
 pub enum OwnRow {
     /// It has just that: what it is.
@@ -64,6 +91,9 @@ pub enum OwnRow {
     /// It cannot be: why.
     Refuse(String),
 }
+
+/// So many places are looked at for a device.
+const WINDOWS: u64 = 1 << 10;
 
 /// What stands on a board beside vCPUs and RAM.
 pub struct Hardware {
@@ -88,6 +118,33 @@ impl Hardware {
         }
     }
 
+    /// A line that no device drives yet.
+    pub fn free_line(&self, room: &MmioRoom) -> Option<u32> {
+        let is_taken = |irq: u32| self.devices.iter().any(|device| device.irq == Some(irq));
+        room.lines.iter().cloned().flatten().find(|irq| !is_taken(*irq))
+    }
+
+    /// Room for `size` bytes at `first` or at a whole number of strides behind it.
+    pub fn free_window(&self, first: u64, stride: u64, size: u64) -> Option<GuestPhysAddrRange> {
+        let is_free = |window: &GuestPhysAddrRange| {
+            let there = self.devices.iter().filter_map(|device| device.window.mmio());
+            !there.into_iter().any(|other| other.overlaps(window))
+        };
+        let at = |n: u64| first.checked_add(n.checked_mul(stride)?).map(GuestPhysAddr);
+        let windows = (0..WINDOWS).map_while(at).map_while(|at| GuestPhysAddrRange::new(at, size));
+        windows.into_iter().find(is_free)
+    }
+
+    /// Whether interrupts can be messages.
+    pub fn takes_messages(&self) -> bool {
+        matches!(
+            self.interrupt_controller,
+            InterruptController::Pc
+                | InterruptController::GicV3 { its: Some(_), .. }
+                | InterruptController::Aia { .. }
+        )
+    }
+
     /// The device of this model, if the board has one: the first of several.
     pub fn device(&self, model: Model) -> Option<&DevicePlan> {
         self.devices.iter().find(|device| device.model == model)
@@ -108,6 +165,7 @@ pub fn doorbell(asked: &DevicesConfig, first: u64) -> Result<Option<DevicePlan>,
         model: Model::Doorbell,
         window: Window::Mmio(window),
         irq: None,
+        compatible: None,
     };
     let wanted = asked.wants_hypercalls().then(|| memory::window(first, doorbell::SIZE));
     Ok(wanted.transpose()?.map(doorbell))

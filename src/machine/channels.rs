@@ -60,7 +60,7 @@ fn window(row: &EmulatedDeviceConfig, hardware: &Hardware) -> Result<DevicePlan,
     let range = range.filter(|range| IvcWindow::new(*range).is_some());
     let range = range.ok_or("its window must be whole pages of 4096 bytes, and end below 2^64")?;
     let name = "ivc-channels".to_owned();
-    Ok(DevicePlan { name, model, window: Window::Mmio(range), irq })
+    Ok(DevicePlan { name, model, window: Window::Mmio(range), irq, compatible: None })
 }
 
 /// What a guest may do with its channels, by its window.
@@ -95,6 +95,7 @@ mod tests {
             model: Model::Uart16550,
             window: Window::Mmio(GuestPhysAddrRange::new(GuestPhysAddr(0x1000), 8).unwrap()),
             irq: Some(4),
+            compatible: None,
         }];
         let interrupt_controller = InterruptController::Pc;
         let mut hardware = Hardware { devices, interrupt_controller, late_writes: Vec::new() };

@@ -3,6 +3,8 @@
 use super::{
     board::Told,
     fdt::{Node, Tree},
+    parts::{DevicePlan, Model},
+    pci,
 };
 use crate::addr::DeviceAddrRange;
 
@@ -44,6 +46,9 @@ pub fn memory(told: &Told<'_>) -> impl Iterator<Item = Node> {
 /// `/chosen` (3.6).
 fn chosen(told: &Told<'_>, serial: &str) -> Node {
     let mut chosen = Node::new("chosen").text("stdout-path", serial);
+    if pci::has_placed_bars(told.hardware) {
+        chosen = chosen.cell("linux,pci-probe-only", 1);
+    }
     choose_seeds(&mut chosen);
     choose_cmdline(&mut chosen, told);
     choose_initrd(&mut chosen, told);
@@ -76,5 +81,16 @@ pub fn choose_initrd(chosen: &mut Node, told: &Told<'_>) {
             chosen.remove("linux,initrd-start");
             chosen.remove("linux,initrd-end");
         }
+    }
+}
+
+/// What a device's node is called, but for its address. Users may name virtio devices, and names of
+/// nodes have rules.
+pub fn node_name(device: &DevicePlan) -> &str {
+    match device.model {
+        Model::VirtioMmio => "virtio_mmio",
+        Model::Custom(about) => about.kind,
+        Model::VfioUser => "vfio_user",
+        _ => &device.name,
     }
 }

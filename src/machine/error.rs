@@ -12,7 +12,8 @@ use crate::{
     addrspace, boot,
     devices::BusError,
     hal::{HalError, HalErrorKind},
-    vm,
+    virtio::MakeError,
+    vm::{self, config::WrittenAt},
 };
 
 /// Why a machine cannot be planned or built. Sizes are in bytes; [`Self::blame`] says who has to
@@ -47,6 +48,16 @@ pub enum Error {
     Requests(Vec<RequestOutcome>),
     #[error("Emulated device {name:?} at {at}: {problem}")]
     Device { name: String, at: GuestPhysAddr, problem: String },
+    #[error("{at}: {problem}")]
+    Fault { at: WrittenAt, problem: String },
+    #[error("{at}: device {name:?}: {problem}")]
+    Custom { name: String, at: WrittenAt, problem: String },
+    #[error("{at}: vfio-user device {name:?}: {problem}")]
+    VfioUser { name: String, at: WrittenAt, problem: String },
+    #[error("{at}: virtio device {name:?}: {problem}")]
+    Virtio { name: String, at: WrittenAt, problem: String },
+    #[error(transparent)]
+    MakeVirtio(#[from] MakeError),
     #[error("The firmware tables for {cpus} vCPUs have {size} bytes, and {room} is all the room")]
     TablesTooLarge { cpus: usize, size: u64, room: u64 },
     #[error("The plan has no {model}, without which this board cannot be built")]
@@ -98,7 +109,8 @@ impl Error {
                 HalErrorKind::HostCannot => Blame::Host,
                 HalErrorKind::Failed => Blame::Failure,
             },
-            Self::EventFd(_)
+            Self::MakeVirtio(MakeError { is_of_host: true, .. })
+            | Self::EventFd(_)
             | Self::Entropy(_)
             | Self::Memory(addrspace::Error::NoMemory { .. }) => Blame::Host,
             Self::Vm(vm::Error::Affinity { .. } | vm::Error::Overlap(_)) => Blame::Configuration,

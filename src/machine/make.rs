@@ -1,22 +1,22 @@
 //! From planned devices to devices.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
-    Button, Error, Handles, POWER_BUTTON_LINE, channels,
+    Button, Error, Handles, POWER_BUTTON_LINE, channels, custom,
+    faults::Faults,
     parts::{DevicePlan, Model, RamArea, Window},
     plan::Plan,
+    vfio_user, virtio,
 };
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddrRange, PortRange},
+    addrspace::AddrSpace,
     devices::{
         AxVmDevices, BaseMmioDeviceOps, BasePortDeviceOps, BaseSysRegDeviceOps, HypervisorCalls,
         IrqLine, IvcWindow,
         acpi_power::{Pm1Control, SleepRegisters},
-        clock::{AlarmClock, host_clock},
+        clock::{AlarmClock, Time},
         cmos::{Cmos, MemorySizes},
         console::{ConsoleIn, ConsoleOut},
         debug_console::DebugConsole,
@@ -36,16 +36,20 @@ use crate::{
         serial::Serial,
         sifive_test::SifiveTest,
     },
-    hal::{Arch, AxVMHal, ExternalIrq, IrqSink},
+    hal::{Arch, AxVMHal, Doorbells, ExternalIrq, IrqSink, MsiSink},
     ivc::{IvcEndpoint, IvcHub},
+    pci::{Aperture, Bus, Ecam},
+    virtio::{Surroundings, console::BesideSerial, fs::command::Ending},
 };
 
 /// Makes all devices of the plan but those that the host kernel emulates.
 pub fn make_devices<H: AxVMHal>(
     plan: &Plan,
     hal: &Arc<H>,
+    memory: &Arc<AddrSpace>,
     console: Arc<dyn ConsoleOut>,
     hub: &Arc<IvcHub>,
+    time: &Time,
 ) -> Result<(AxVmDevices, Handles), Error> {
     let plic =
         plan.device(Model::Plic).map(|device| plic(plan, device, hal.clone())).transpose()?;
@@ -53,14 +57,28 @@ pub fn make_devices<H: AxVMHal>(
         Some(plic) => plic.clone(),
         None => hal.clone(),
     };
+    let ending = Ending::new().map_err(Error::EventFd)?;
     let mut maker = Maker {
         plan,
         plic,
         lines: lines.clone(),
+        faults: Faults::new(&plan.faults),
+        doorbells: hal.clone(),
+        messages: hal.clone(),
+        pci: None,
+        surroundings: Surroundings {
+            vm_name: plan.name.clone(),
+            cpus: plan.cpus.num,
+            memory: memory.clone(),
+            ending: ending.clone(),
+            console: console.clone(),
+            consoles: Mutex::default(),
+        },
         console,
         serial: None,
         button: None,
         alarms: Vec::new(),
+        time,
     };
     let mut devices = AxVmDevices::new();
     for device in plan.devices.iter().filter(|device| device.model.is_device()) {
@@ -81,6 +99,7 @@ pub fn make_devices<H: AxVMHal>(
         devices.set_ivc_window(window);
         devices.add_hypercalls(Arc::new(endpoint));
     }
+    maker.faults.interpose(&mut devices);
     let mut serial = maker.serial.ok_or(Error::NoDevice { model: Model::Uart16550 })?;
     if plan.arch == Arch::Riscv64 {
         // Its firmware has a console as well, which is no device of the board's.
@@ -88,7 +107,11 @@ pub fn make_devices<H: AxVMHal>(
         devices.add_hypercalls(console.clone());
         serial = console;
     }
-    Ok((devices, Handles { serial, button: maker.button, alarms: maker.alarms, lines }))
+    let consoles = maker.surroundings.consoles.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for console in &consoles {
+        serial = BesideSerial::join(serial, console).map_err(Error::EventFd)?;
+    }
+    Ok((devices, Handles { serial, button: maker.button, alarms: maker.alarms, lines, ending }))
 }
 
 /// The interrupt controller of a board whose host kernel has none.
@@ -101,11 +124,19 @@ struct Maker<'a> {
     plan: &'a Plan,
     plic: Option<Arc<Plic>>,
     lines: Arc<dyn IrqSink>,
+    faults: Faults,
+    doorbells: Arc<dyn Doorbells>,
+    messages: Arc<dyn MsiSink>,
+    /// What the two windows of PCI lead to.
+    pci: Option<Arc<Bus>>,
+    /// What virtio devices find about them.
+    surroundings: Surroundings,
     console: Arc<dyn ConsoleOut>,
     /// What the host's input goes to: the first that is made.
     serial: Option<Arc<dyn ConsoleIn>>,
     button: Option<Button>,
     alarms: Vec<Arc<dyn AlarmClock>>,
+    time: &'a Time,
 }
 
 impl Maker<'_> {
@@ -119,7 +150,11 @@ impl Maker<'_> {
             Model::Uart16550 => self.serial(device, ports)?,
             Model::I8042Data => Arc::new(self.keyboard().data_port(first)),
             Model::I8042Command => Arc::new(self.keyboard().command_port(first)),
-            Model::Cmos => Arc::new(Cmos::new(first, Box::new(utc), memory_sizes(&self.plan.ram))),
+            Model::Cmos => {
+                let clock = self.time.wall();
+                let seconds = Box::new(move || clock().as_secs());
+                Arc::new(Cmos::new(first, seconds, memory_sizes(&self.plan.ram)))
+            }
             Model::AcpiSleep => Arc::new(SleepRegisters::new(first)),
             Model::Pm1Control => Arc::new(Pm1Control::new(first)),
             Model::ResetControl => Arc::new(ResetControl::new(first)),
@@ -145,11 +180,10 @@ impl Maker<'_> {
                 self.console_of(uart.map_err(Error::EventFd)?)
             }
             Model::Pl031 => {
-                self.alarm_of(Pl031::new(range, line, host_clock()).map_err(Error::EventFd)?)
+                self.alarm_of(Pl031::new(range, line, self.time.wall()).map_err(Error::EventFd)?)
             }
-            Model::GoldfishRtc => {
-                self.alarm_of(GoldfishRtc::new(range, line, host_clock()).map_err(Error::EventFd)?)
-            }
+            Model::GoldfishRtc => self
+                .alarm_of(GoldfishRtc::new(range, line, self.time.wall()).map_err(Error::EventFd)?),
             Model::Pl061 => {
                 let gpio = Arc::new(Pl061::new(range, line));
                 self.button = Some(Button::Power(gpio.clone(), POWER_BUTTON_LINE));
@@ -158,6 +192,34 @@ impl Maker<'_> {
             Model::Pvpanic => Arc::new(Pvpanic::new(range)),
             Model::SifiveTest => Arc::new(SifiveTest::new(range)),
             Model::Doorbell => Arc::new(Doorbell::new(range)),
+            Model::VirtioMmio => {
+                let mut plans = self.plan.virtio.iter();
+                let plan = plans.find(|plan| plan.name == device.name);
+                let plan = plan.ok_or_else(|| misplaced(device))?;
+                virtio::make_mmio(plan, range, line, &self.surroundings, &*self.doorbells)?
+            }
+            Model::PciEcam => {
+                let memory = self.surroundings.memory.clone();
+                Arc::new(Ecam::new(self.pci()?, range, memory))
+            }
+            Model::Custom(_) => {
+                let device = custom::make(
+                    &self.plan.custom,
+                    device,
+                    range,
+                    line,
+                    &self.surroundings,
+                    self.time,
+                )?;
+                self.alarms.push(device.clone());
+                device
+            }
+            Model::VfioUser => {
+                let memory = self.surroundings.memory.clone();
+                let line = device.irq.map(|_| line);
+                vfio_user::make_fixed(&self.plan.vfio_user, device, range, line, memory)?
+            }
+            Model::PciMemory => Arc::new(Aperture::new(self.pci()?)),
             Model::Plic => self.plic.clone().ok_or_else(|| misplaced(device))?,
             _ => return Err(misplaced(device)),
         })
@@ -187,6 +249,23 @@ impl Maker<'_> {
         device
     }
 
+    /// The PCI bus, whose two windows are devices of their own.
+    fn pci(&mut self) -> Result<Arc<Bus>, Error> {
+        if let Some(bus) = &self.pci {
+            return Ok(bus.clone());
+        }
+        let no_device = Error::NoDevice { model: Model::PciMemory };
+        let memory = self.plan.device(Model::PciMemory).and_then(|device| device.window.mmio());
+        let memory = memory.ok_or(no_device)?;
+        let messages = |device: &str| self.faults.messages(device, &self.messages);
+        let plans = &self.plan.virtio;
+        let mut functions =
+            virtio::make_pci(plans, memory, &self.surroundings, messages, &self.doorbells)?;
+        let guest = &self.surroundings.memory;
+        functions.extend(vfio_user::make_pci(&self.plan.vfio_user, memory, guest, messages)?);
+        Ok(self.pci.insert(Bus::new(functions, memory)).clone())
+    }
+
     /// The keyboard controller, whose two ports are devices of their own.
     fn keyboard(&mut self) -> Arc<I8042> {
         if let Some(Button::CtrlAltDel(keyboard)) = &self.button {
@@ -201,7 +280,7 @@ impl Maker<'_> {
 
     fn line(&self, device: &DevicePlan) -> IrqLine {
         match device.irq {
-            Some(irq) => IrqLine::new(self.lines.clone(), irq),
+            Some(irq) => IrqLine::new(self.faults.lines(&device.name, &self.lines), irq),
             None => IrqLine::unconnected(),
         }
     }
@@ -224,8 +303,4 @@ fn memory_sizes(ram: &[RamArea]) -> MemorySizes {
     let below = ram.iter().find(|area| area.gpa.0 == 0).map_or(0, |area| area.size);
     let above = ram.iter().filter(|area| area.gpa.0 >= FOUR_GIB).map(|area| area.size);
     MemorySizes { below_4g: below.min(FOUR_GIB), above_4g: above.sum() }
-}
-
-fn utc() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

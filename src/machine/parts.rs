@@ -7,10 +7,11 @@ use serde::{Serialize, Serializer};
 use super::Error;
 use crate::{
     addr::{
-        DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags, PortRange,
+        DeviceAddr, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags, PortRange,
         SysRegAddrRange,
     },
     boot::FirmwareInfo,
+    devices::custom::About,
 };
 
 /// An area of guest memory.
@@ -48,6 +49,9 @@ pub struct DevicePlan {
     /// The line it drives, counted as `irq_id` is: a GSI on x86_64, an INTID on aarch64, a source on
     /// riscv64.
     pub irq: Option<u32>,
+    /// What drivers know it by, if it is of a user's own making.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compatible: Option<String>,
 }
 
 /// What kind of device stands in a window.
@@ -74,10 +78,19 @@ pub enum Model {
     Plic,
     Seed,
     Doorbell,
+    VirtioMmio,
+    PciEcam,
+    PciMemory,
     /// Where inter-VM channels come to be: memory, and no device.
     IvcChannels,
     /// Of which the guest may only read.
     IvcChannelsToRead,
+    /// The area of a persistent memory device.
+    PersistentMemory,
+    /// Of a kind of the program's own.
+    Custom(&'static About),
+    /// Another process.
+    VfioUser,
     /// Emulated by the host kernel, or reserved for it.
     HostKernel,
 }
@@ -85,7 +98,12 @@ pub enum Model {
 impl Model {
     /// Whether a device of ours answers there.
     pub fn is_device(self) -> bool {
-        self != Self::HostKernel && !self.is_channels()
+        !matches!(self, Self::HostKernel | Self::PersistentMemory) && !self.is_channels()
+    }
+
+    /// Whether its interrupt is an edge each time, and no level.
+    pub fn is_edge_triggered(self) -> bool {
+        self.is_channels() || self == Self::VfioUser
     }
 
     /// Whether it is room for inter-VM channels.
@@ -116,8 +134,14 @@ impl fmt::Display for Model {
             Self::Plic => "interrupt controller (PLIC)",
             Self::Seed => "gives entropy (seed CSR)",
             Self::Doorbell => "takes hypercalls",
+            Self::VirtioMmio => "virtio over MMIO",
+            Self::PciEcam => "PCI configuration space",
+            Self::PciMemory => "PCI devices' registers",
             Self::IvcChannels => "room for inter-VM channels",
             Self::IvcChannelsToRead => "room for inter-VM channels to read",
+            Self::PersistentMemory => "persistent memory",
+            Self::Custom(about) => about.kind,
+            Self::VfioUser => "another process",
             Self::HostKernel => "in the host kernel",
         })
     }
@@ -159,6 +183,15 @@ impl Window {
             Self::Port(ports) => (0, ports.first().0.into()),
             Self::Mmio(range) => (1, range.first().0),
             Self::SysReg(range) => (2, range.first().0),
+        }
+    }
+
+    /// The first and last number of the bus's that it has.
+    pub(super) fn bounds(&self) -> (u64, u64) {
+        match self {
+            Self::Mmio(range) => (range.first().number(), range.last().number()),
+            Self::Port(range) => (range.first().number(), range.last().number()),
+            Self::SysReg(range) => (range.first().number(), range.last().number()),
         }
     }
 

@@ -3,10 +3,14 @@
 //!
 //! ```text
 //! 0x8000_0000 and up   RAM
+//! 0x4000_0000          PCI devices' registers, 16 MiB \ where there are
+//! 0x3000_0000          PCI configuration, 1 MiB      / such devices
 //! 0x2800_0000          IMSICs, 4 KiB a hart   \ in the host kernel,
 //! 0x0d00_0000          APLIC                  / instead of the PLIC
+//! 0x1000_1000          virtio devices over MMIO, 4 KiB each
 //! 0x1000_0000          16550, the serial port
 //! 0x0c00_0000          PLIC
+//! 0x0400_0000          devices of a program's own kinds, 4 KiB or more each
 //! 0x0010_3000          doorbell for hypercalls, where it is asked for
 //! 0x0010_2000          pvpanic
 //! 0x0010_1000          Goldfish RTC
@@ -16,9 +20,11 @@
 mod requests;
 mod tree;
 
+use std::ops::Range;
+
 use super::{
     Error,
-    board::{self, Board, Hardware, OwnRow, Told},
+    board::{self, Board, Hardware, MmioRoom, OwnRow, PciRoom, Told},
     fdt::Tree,
     memory,
     parts::{DevicePlan, Model, RamArea, Window},
@@ -32,9 +38,18 @@ use crate::{
 
 const RAM: u64 = 0x8000_0000;
 
+const CUSTOM: GuestPhysAddr = GuestPhysAddr(0x0400_0000);
+
+const PCI_ECAM: u64 = 0x3000_0000;
+const PCI_MEMORY: u64 = 0x4000_0000;
+
 const DOORBELL: u64 = 0x10_3000;
 const PLIC: u64 = 0x0c00_0000;
 const APLIC: u64 = 0x0d00_0000;
+/// The first 8 have the interrupts that they have on QEMU's board.
+const VIRTIO: u64 = 0x1000_1000;
+const VIRTIO_LINES: Range<u32> = 1..9;
+const MORE_VIRTIO_LINES: Range<u32> = 64..plic::SOURCES + 1;
 const APLIC_SIZE: u64 = 0x8000;
 const IMSICS: u64 = 0x2800_0000;
 const IMSIC_SIZE: u64 = 0x1000;
@@ -79,7 +94,13 @@ impl Board for Virt<'_> {
     ) -> Result<Hardware, Error> {
         let mut devices = Vec::new();
         let mut add = |name: &str, model, window, irq| {
-            devices.push(DevicePlan { name: name.to_owned(), model, window, irq });
+            devices.push(DevicePlan {
+                name: name.to_owned(),
+                model,
+                window,
+                irq,
+                compatible: None,
+            });
         };
         for (name, model, first, size, irq) in DEVICES {
             add(name, model, Window::Mmio(memory::window(first, size)?), irq);
@@ -116,6 +137,19 @@ impl Board for Virt<'_> {
             notes.push("debug_exit is a PC's: this board has no ports, but sifive_test".into());
         }
         Ok(Hardware { devices, interrupt_controller, late_writes: Vec::new() })
+    }
+
+    fn custom(&self) -> GuestPhysAddr {
+        CUSTOM
+    }
+
+    fn pci(&self) -> PciRoom {
+        PciRoom { ecam: PCI_ECAM, memory: PCI_MEMORY }
+    }
+
+    fn virtio_mmio(&self) -> MmioRoom {
+        let lines = vec![VIRTIO_LINES, MORE_VIRTIO_LINES];
+        MmioRoom { first: VIRTIO, stride: 0x1000, lines }
     }
 
     fn row(&self, row: &EmulatedDeviceConfig, hardware: &Hardware) -> Option<OwnRow> {

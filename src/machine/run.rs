@@ -61,7 +61,6 @@ mod tests {
         hal::{Arch, AxVCpuExitReason as Exit, Platform, StopCause},
         machine::{Model, Plan, testing},
         scripted::{Call, ScriptedHal, Step},
-        vm::config::MemoryConfig,
     };
 
     /// Beyond the little RAM of these boards, and beside their devices.
@@ -90,12 +89,7 @@ mod tests {
     }
 
     fn plan(arch: Arch) -> (Plan, tempfile::NamedTempFile) {
-        let at = match arch {
-            Arch::X86_64 => 0x8000,
-            Arch::Aarch64 => 0x4008_0000,
-            Arch::Riscv64 => 0x8020_0000,
-        };
-        let (config, file) = testing::config(at, MemoryConfig::Size(16 * testing::MIB));
+        let (config, file) = testing::config_for(arch, 16 * testing::MIB);
         (Plan::new(&config, &Platform::usual(arch)).unwrap(), file)
     }
 

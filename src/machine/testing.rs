@@ -10,7 +10,7 @@ use super::{
 use crate::{
     addr::{AccessWidth, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange, MappingFlags},
     devices::{EmuDeviceType, console::RecordingConsole},
-    hal::{AxVCpuExitReason, StopCause},
+    hal::{Arch, AxVCpuExitReason, StopCause},
     scripted::{Call, ScriptedHal, Step},
     vm::{
         AxVMConfig,
@@ -49,6 +49,16 @@ pub fn config(at: u64, memory: MemoryConfig) -> (AxVMConfig, tempfile::NamedTemp
         notes: vec![],
     };
     (config, file)
+}
+
+/// One for the usual board of an architecture, with so many bytes of RAM.
+pub fn config_for(arch: Arch, ram: u64) -> (AxVMConfig, tempfile::NamedTempFile) {
+    let at = match arch {
+        Arch::X86_64 => 0x8000,
+        Arch::Aarch64 => 0x4020_0000,
+        Arch::Riscv64 => 0x8020_0000,
+    };
+    config(at, MemoryConfig::Size(ram))
 }
 
 pub fn region(gpa: u64, size: u64) -> MemoryRegion {

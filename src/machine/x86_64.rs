@@ -7,6 +7,10 @@
 //! 0xfef0_0000            doorbell for hypercalls, where it is asked for
 //! 0xfee0_0000            local APICs      \
 //! 0xfec0_0000            IOAPIC            } in the host kernel
+//! 0xfeb0_0000            virtio devices over MMIO, 512 bytes each
+//! 0xe100_0000            PCI devices' registers, 16 MiB \ where there are
+//! 0xe000_0000            PCI configuration, 1 MiB      / such devices
+//! 0xd000_0000            devices of a program's own kinds, 4 KiB or more each
 //! 0xc000_0000            the hole: devices
 //! 0x0010_0000            RAM
 //! 0x000f_fff0            reset vector: resets the machine
@@ -19,11 +23,13 @@ mod acpi;
 mod requests;
 mod reset_vector;
 
+use std::ops::Range;
+
 use reset_vector::RESET_VECTOR;
 
 use super::{
     Error,
-    board::{self, Board, Hardware, OwnRow, Told},
+    board::{self, Board, Hardware, MmioRoom, OwnRow, PciRoom, Told},
     memory,
     parts::{DevicePlan, Firmware, Model, RamArea, Window},
 };
@@ -32,6 +38,7 @@ use crate::{
     boot::{FirmwareInfo, MemKind, MemMapEntry},
     devices::debug_exit,
     hal::InterruptController,
+    virtio::mmio,
     vm::config::{CpuConfig, DevicesConfig, EmulatedDeviceConfig, MemoryConfig},
 };
 
@@ -51,6 +58,15 @@ const COM1_IRQ: u32 = 4;
 const KEYBOARD_IRQ: u32 = 1;
 /// Where test kernels expect `isa-debug-exit`.
 const DEBUG_EXIT: [Port; 2] = [Port(0xf4), Port(0x501)];
+
+const CUSTOM: GuestPhysAddr = GuestPhysAddr(0xd000_0000);
+
+const PCI_ECAM: u64 = 0xe000_0000;
+const PCI_MEMORY: u64 = 0xe100_0000;
+
+/// The IOAPIC's inputs that no ISA device has, and then those of ISA devices that this board lacks.
+const VIRTIO: u64 = 0xfeb0_0000;
+const VIRTIO_LINES: [Range<u32>; 4] = [16..24, 5..8, 9..16, 3..4];
 
 const IOAPIC: u64 = 0xfec0_0000;
 const LOCAL_APIC: u64 = 0xfee0_0000;
@@ -134,6 +150,18 @@ impl Board for Pc {
         Ok(Hardware { devices, interrupt_controller: InterruptController::Pc, late_writes })
     }
 
+    fn custom(&self) -> GuestPhysAddr {
+        CUSTOM
+    }
+
+    fn pci(&self) -> PciRoom {
+        PciRoom { ecam: PCI_ECAM, memory: PCI_MEMORY }
+    }
+
+    fn virtio_mmio(&self) -> MmioRoom {
+        MmioRoom { first: VIRTIO, stride: mmio::SIZE, lines: VIRTIO_LINES.to_vec() }
+    }
+
     fn row(&self, row: &EmulatedDeviceConfig, _hardware: &Hardware) -> Option<OwnRow> {
         requests::own(row)
     }
@@ -152,7 +180,7 @@ impl Board for Pc {
 fn devices(asked: &DevicesConfig) -> Result<Vec<DevicePlan>, Error> {
     let mut devices = Vec::new();
     let mut add = |name: &str, model, window, irq| {
-        devices.push(DevicePlan { name: name.to_owned(), model, window, irq });
+        devices.push(DevicePlan { name: name.to_owned(), model, window, irq, compatible: None });
     };
     for (name, model, first, count, irq) in PORT_DEVICES {
         add(name, model, Window::Port(ports(name, first, count)?), irq);
@@ -211,6 +239,10 @@ fn firmware(
             ONE_MIB - 1
         )),
     }
+    // Else Linux does not trust the table that tells where it is.
+    let ecam = devices.iter().find(|device| device.model == Model::PciEcam);
+    let ecam = ecam.and_then(|device| device.window.mmio());
+    memory_map.extend(ecam.map(|range| MemMapEntry { range, kind: MemKind::Reserved }));
     memory_map.sort_by_key(|entry| entry.range.first());
     let rsdp = tables.first().map(|table| table.gpa);
     Ok(Firmware { info: FirmwareInfo { rsdp, memory_map }, tables })

@@ -8,8 +8,10 @@ use serde::Serialize;
 
 use crate::{
     addr::{GuestPhysAddr, MappingFlags, Port},
-    devices::EmuDeviceType,
+    devices::{EmuDeviceType, custom::Recipe, fault::FaultConfig},
     hal::{VCpuId, VMId},
+    vfio_user::{Kept, Server},
+    virtio::{DeviceConfig, TransportKind},
 };
 
 pub use axvisor::{
@@ -104,7 +106,7 @@ fn flags_as_letters<S: serde::Serializer>(
 }
 
 /// A file and, where it matters, its place in guest memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ImageFile {
     /// The file.
     pub path: PathBuf,
@@ -113,7 +115,7 @@ pub struct ImageFile {
 }
 
 /// What a guest boots, with all that goes along.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct KernelConfig {
     /// The kernel.
     pub image: ImageFile,
@@ -187,6 +189,14 @@ pub struct DevicesConfig {
     pub interrupt_mode: Option<InterruptModeConfig>,
     /// x86_64: ports of `isa-debug-exit`. `None`: the board's usual ones.
     pub debug_exit_ports: Option<Vec<Port>>,
+    /// virtio devices.
+    pub virtio: Vec<VirtioConfig>,
+    /// Devices of the program's own kinds.
+    pub custom: Vec<CustomConfig>,
+    /// Devices that are another process.
+    pub vfio_user: Vec<VfioUserConfig>,
+    /// Faults that devices are to have.
+    pub faults: Vec<FaultRow>,
     /// Whether the guest has a doorbell for hypercalls, also if no device needs one.
     pub hypercalls: bool,
 }
@@ -197,6 +207,80 @@ impl DevicesConfig {
         let needs_them = |row: &EmulatedDeviceConfig| row.emu_type == EmuDeviceType::IVCChannel;
         self.hypercalls || self.emulated.iter().any(needs_them)
     }
+}
+
+/// A device of a kind of the program's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CustomConfig {
+    /// Its name, for messages: no other such device of the guest's has it.
+    pub name: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub recipe: Recipe,
+    /// Where its window is to be; `None`: where the board has room.
+    pub place: Option<GuestPhysAddr>,
+    /// Its interrupt, if its kind has one; `None`: one that is free.
+    pub irq: Option<u32>,
+    /// Where it is written.
+    pub at: WrittenAt,
+}
+
+/// A device that is another process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VfioUserConfig {
+    /// Its name, for messages: no other such device of the guest's has it.
+    pub name: String,
+    /// The process.
+    #[serde(flatten)]
+    pub server: Server,
+    /// Where it is to be; `None`: on PCI.
+    #[serde(flatten)]
+    pub place: Option<VfioUserPlace>,
+    /// The server between two devices for it.
+    #[serde(skip)]
+    pub kept: Kept,
+    /// Where it is written.
+    pub at: WrittenAt,
+}
+
+/// Where a device that is another process is, if not on PCI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VfioUserPlace {
+    /// Where its window begins.
+    pub addr: GuestPhysAddr,
+    /// In bytes.
+    pub size: u64,
+    /// Its interrupt.
+    pub irq: Option<u32>,
+    /// What drivers know it by.
+    pub compatible: Option<String>,
+}
+
+/// A fault that a device is to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FaultRow {
+    /// What.
+    #[serde(flatten)]
+    pub fault: FaultConfig,
+    /// Where it is written.
+    pub at: WrittenAt,
+}
+
+/// A virtio device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VirtioConfig {
+    /// Its name, for messages: no other virtio device of the guest's has it.
+    pub name: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub device: DeviceConfig,
+    /// What carries it; `None`: whatever is best on the board.
+    pub transport: Option<TransportKind>,
+    /// Where its window is to be, and its interrupt; `None`: where the board has room. Only for
+    /// devices over MMIO.
+    pub place: Option<(GuestPhysAddr, u32)>,
+    /// Where it is written.
+    pub at: WrittenAt,
 }
 
 /// A row of AxVisor's `emu_devices`.

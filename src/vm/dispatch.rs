@@ -1,11 +1,11 @@
 //! The dispatch loop: every exit of every vCPU goes through [`AxVM::run_vcpu`].
 
-use std::time::Instant;
+use std::{sync::atomic::Ordering, time::Instant};
 
-use super::{AxVM, Error, StopReason, VMStatus, stuck::Repeats};
+use super::{AxVM, Error, HandledExit, StopReason, VMStatus, stuck::Repeats};
 use crate::{
     addr::MappingFlags,
-    devices::Effect,
+    devices::{Effect, Taker},
     hal::{AxVCpuExitReason, AxVMHal, StopCause, VCpuId},
     vcpu::BoundVCpu,
 };
@@ -36,12 +36,40 @@ impl<H: AxVMHal> AxVM<H> {
             }
         }
         let stats = &self.stats[vcpu_id];
+        let recorder = self.recorder.get();
+        let watcher = self.watcher();
         loop {
             let exit = vcpu.run()?;
-            let reason = self.in_memory(&exit).unwrap_or(exit);
-            stats.count(&reason);
+            let is_timed = self.is_timed.load(Ordering::Relaxed);
+            let begun = (is_timed || recorder.is_some()).then(Instant::now);
+            let taker = self.devices.taker(&exit);
+            let reason = match taker {
+                None => self.in_memory(&exit).unwrap_or(exit),
+                Some(_) => exit,
+            };
+            stats.count(&reason, taker);
             log::trace!("VM[{}]-VCpu[{vcpu_id}] {reason:x?}", self.id);
-            let handled = self.handle(vcpu, &reason, &exit);
+            let handled = self.handle(vcpu, &reason, &exit, taker);
+            if let Some(begun) = begun {
+                let took = begun.elapsed();
+                if is_timed {
+                    stats.time(&reason, taker, took);
+                }
+                if let Some(recorder) = recorder {
+                    recorder.record(&HandledExit {
+                        vcpu: vcpu_id,
+                        took,
+                        pc: vcpu.pc(),
+                        reason: &reason,
+                        answer: vcpu.answer(),
+                        window: taker.map(Taker::window),
+                        begun,
+                    });
+                }
+            }
+            if let Some(watcher) = &watcher {
+                self.look(watcher, vcpu_id, &exit, vcpu.answer());
+            }
             if let Some(repeated) = repeats.count(&reason, vcpu.answer(), Instant::now) {
                 self.tell_repeated(vcpu_id, vcpu, &repeated);
             }
@@ -51,52 +79,53 @@ impl<H: AxVMHal> AxVM<H> {
         }
     }
 
-    /// What an access means that came out as one to a device and is one to memory: to a piece of it
-    /// that the hardware does not have yet, or against its flags.
+    /// What an access means that no device takes and that is one to memory: to a piece of it that the
+    /// hardware does not have yet, or against its flags.
     fn in_memory(&self, exit: &AxVCpuExitReason) -> Option<AxVCpuExitReason> {
-        let (addr, width, access_flags) = match *exit {
-            AxVCpuExitReason::MmioRead { addr, width, .. } => (addr, width, MappingFlags::READ),
-            AxVCpuExitReason::MmioWrite { addr, width, .. } => (addr, width, MappingFlags::WRITE),
+        let (addr, access_flags) = match *exit {
+            AxVCpuExitReason::MmioRead { addr, .. } => (addr, MappingFlags::READ),
+            AxVCpuExitReason::MmioWrite { addr, .. } => (addr, MappingFlags::WRITE),
             _ => return None,
         };
-        let to_memory =
-            !self.devices.has_mmio_dev(addr, width) && self.address_space.contains(addr);
-        to_memory.then_some(AxVCpuExitReason::NestedPageFault { addr, access_flags })
+        self.address_space
+            .contains(addr)
+            .then_some(AxVCpuExitReason::NestedPageFault { addr, access_flags })
     }
 
     /// Settles a reason with the devices and the memory. `true`: settled, the guest goes on. `exit`
-    /// is the reason as the hardware has it.
+    /// is the reason as the hardware has it, and `by` the device that takes it.
     fn handle(
         &self,
         vcpu: &mut BoundVCpu<'_, H::VCpu>,
         reason: &AxVCpuExitReason,
         exit: &AxVCpuExitReason,
+        by: Option<Taker>,
     ) -> bool {
         match *reason {
             AxVCpuExitReason::MmioRead { addr, width, reg, reg_width, signed_ext } => {
-                let value = self.devices.handle_mmio_read(addr, width);
+                let value = self.devices.mmio_read(by, addr, width);
                 vcpu.set_gpr(reg, extend(value, width.size(), reg_width.mask(), signed_ext));
                 true
             }
             AxVCpuExitReason::MmioWrite { addr, width, data } => {
-                self.apply(self.devices.handle_mmio_write(addr, width, data))
+                self.apply(self.devices.mmio_write(by, addr, width, data))
             }
             AxVCpuExitReason::IoRead { port, width } => {
-                vcpu.set_gpr(0, self.devices.handle_port_read(port, width));
+                vcpu.set_gpr(0, self.devices.port_read(by, port, width));
                 true
             }
             AxVCpuExitReason::IoWrite { port, width, data } => {
-                self.apply(self.devices.handle_port_write(port, width, data))
+                self.apply(self.devices.port_write(by, port, width, data))
             }
             AxVCpuExitReason::SysRegRead { addr, reg } => {
-                match self.devices.handle_sys_reg_read(addr) {
+                match by.and_then(|by| self.devices.sys_reg_read(by, addr)) {
                     Some(value) => vcpu.set_gpr(reg, value),
                     None => vcpu.refuse_sys_reg(),
                 }
                 true
             }
             AxVCpuExitReason::SysRegWrite { addr, value } => {
-                match self.devices.handle_sys_reg_write(addr, value) {
+                match by.and_then(|by| self.devices.sys_reg_write(by, addr, value)) {
                     Some(effect) => self.apply(effect),
                     None => {
                         vcpu.refuse_sys_reg();

@@ -78,16 +78,21 @@ struct Inner {
     woken: Box<[bool]>,
     /// For each vCPU: whether the guest has it on line.
     on: Box<[bool]>,
+    /// For each vCPU: whether a debugger keeps it out of the guest while others run.
+    held: Box<[bool]>,
+    /// vCPU threads that are out of the guest and stay there.
+    parked: usize,
 }
 
 impl Lifecycle {
     /// For `vcpus` vCPUs, of which only the first is on line unless `all_on`.
     pub fn new(vcpus: usize, all_on: bool) -> Self {
         let woken = vec![false; vcpus].into();
+        let held = vec![false; vcpus].into();
         let on = (0..vcpus).map(|id| all_on || id == 0).collect();
         Self {
             status: AtomicU8::new(VMStatus::Loaded as u8),
-            inner: Mutex::new(Inner { stop_reason: None, threads: 0, woken, on }),
+            inner: Mutex::new(Inner { stop_reason: None, threads: 0, woken, on, held, parked: 0 }),
             changed: Condvar::new(),
         }
     }
@@ -137,14 +142,41 @@ impl Lifecycle {
         inner.threads == 0
     }
 
-    /// Waits until vCPUs may run; `false`: they never will again.
-    pub fn wait_until_running(&self) -> bool {
-        let waiting = |_: &mut Inner| {
-            matches!(self.status(), VMStatus::Loading | VMStatus::Loaded | VMStatus::Suspended)
+    /// Waits until `vcpu_id` may run; `false`: it never will again.
+    pub fn wait_until_running(&self, vcpu_id: VCpuId) -> bool {
+        let waiting = |inner: &mut Inner| match self.status() {
+            VMStatus::Loading | VMStatus::Loaded | VMStatus::Suspended => true,
+            VMStatus::Running => inner.held[vcpu_id],
+            VMStatus::Stopping | VMStatus::Stopped => false,
         };
-        let held = self.changed.wait_while(self.lock(), waiting);
-        drop(held);
+        let mut inner = self.lock();
+        if waiting(&mut inner) {
+            inner.parked += 1;
+            self.changed.notify_all();
+            let held = self.changed.wait_while(inner, waiting);
+            inner = held.unwrap_or_else(|poisoned| poisoned.into_inner());
+            inner.parked -= 1;
+        }
+        drop(inner);
         self.status() == VMStatus::Running
+    }
+
+    /// Waits until all vCPUs are out of the guest, which they must have been told; `false`: they run,
+    /// or never will again.
+    pub fn wait_until_parked(&self) -> bool {
+        let is_still =
+            || matches!(self.status(), VMStatus::Loading | VMStatus::Loaded | VMStatus::Suspended);
+        let waiting = |inner: &mut Inner| is_still() && inner.parked < inner.threads;
+        drop(self.changed.wait_while(self.lock(), waiting));
+        is_still()
+    }
+
+    /// Keeps these vCPUs out of the guest while others run, and no others.
+    pub fn hold(&self, held: impl Fn(VCpuId) -> bool) {
+        for (id, is_held) in self.lock().held.iter_mut().enumerate() {
+            *is_held = held(id);
+        }
+        self.changed.notify_all();
     }
 
     /// Waits until `vcpu_id` is woken or vCPUs may no longer run.

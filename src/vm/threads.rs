@@ -111,6 +111,7 @@ enum Next {
 impl<H: AxVMHal> AxVM<H> {
     fn vcpu_thread(&self, vcpu_id: VCpuId) {
         let vcpu = &self.vcpus[vcpu_id];
+        let _clock = self.stats[vcpu_id].clock.enter();
         if let Some(mask) = vcpu.phys_cpu_set() {
             if let Err(errno) = sched_setaffinity(Pid::from_raw(0), &cpu_set(mask)) {
                 let why = format!("vCPU {vcpu_id} cannot be bound to host CPUs {mask:#x}: {errno}");
@@ -118,7 +119,7 @@ impl<H: AxVMHal> AxVM<H> {
             }
         }
         let mut repeats = Repeats::default();
-        while self.lifecycle.wait_until_running() {
+        while self.lifecycle.wait_until_running(vcpu_id) {
             let next = if self.lifecycle.is_on(vcpu_id) {
                 self.turn(vcpu_id, &mut repeats)
             } else {
@@ -206,9 +207,13 @@ impl<H: AxVMHal> AxVM<H> {
                 };
                 self.stop(self.fault(vcpu_id, vcpu, what));
             }
-            // A kick, or a write after which a device stopped the VM: the status tells.
-            AxVCpuExitReason::Nothing
-            | AxVCpuExitReason::MmioWrite { .. }
+            AxVCpuExitReason::Nothing => {
+                if let Some(stop) = vcpu.take_stop() {
+                    self.stopped_for_debugger(vcpu_id, vcpu, stop);
+                }
+            }
+            // A write after which a device stopped the VM: the status tells.
+            AxVCpuExitReason::MmioWrite { .. }
             | AxVCpuExitReason::IoWrite { .. }
             | AxVCpuExitReason::SysRegWrite { .. } => {}
             unhandled => {

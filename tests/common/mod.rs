@@ -11,6 +11,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::process::CommandExt,
     },
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex, Once},
@@ -20,7 +21,11 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
-    sys::signal::{SigHandler, Signal},
+    sys::{
+        signal::{SigHandler, Signal},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    },
+    unistd::Pid,
 };
 
 /// Nothing that is waited for takes this long, even on a busy machine.
@@ -110,6 +115,28 @@ pub fn host(name: &str) -> Command {
     command
 }
 
+/// Makes a test in a host, in the x86_64 one up to four times: its emulated SVM has a processor shut
+/// down now and then, or hang, be it the guest's or the host's own. It is so with QEMU in axvmm's
+/// place as well, whose guests did not come up in 3 of 15 boots with 16 processors, and under one of
+/// which the host died. A fault of axvmm's that looks the same would have to come four times.
+pub fn despite_svm<T>(host: &str, test: impl Fn() -> T) -> T {
+    const ENDS: [&str; 5] =
+        ["triple fault", "soft lockup", "the time allowed was up", "the x86_64 host died", HANGS];
+    let mut attempts = 1..;
+    loop {
+        let failed = match panic::catch_unwind(AssertUnwindSafe(&test)) {
+            Ok(done) => return done,
+            Err(failed) => failed,
+        };
+        let said = failed.downcast_ref::<String>();
+        let is_svms = said.is_some_and(|said| ENDS.iter().any(|end| said.contains(end)));
+        if host != "x86_64" || !is_svms || attempts.next() == Some(4) {
+            panic::resume_unwind(failed);
+        }
+        println!("once more");
+    }
+}
+
 /// `axvmm run -k GUEST -c CMDLINE`.
 pub fn run_guest(name: &str, cmdline: &str) -> Command {
     let mut command = axvmm();
@@ -158,13 +185,23 @@ impl Finished {
     }
 }
 
-type Heard = Arc<(Mutex<Vec<u8>>, Condvar)>;
+/// A program has not done in time what was waited for.
+const HANGS: &str = "in the time for it";
+
+/// What came through a pipe, and whether it is at its end.
+#[derive(Default)]
+struct Heard {
+    bytes: Vec<u8>,
+    over: bool,
+}
+
+type Shared = Arc<(Mutex<Heard>, Condvar)>;
 
 /// A program that runs. Dropping it ends it.
 pub struct Running {
     child: Child,
-    stdout: Heard,
-    stderr: Heard,
+    stdout: Shared,
+    stderr: Shared,
     readers: Vec<thread::JoinHandle<()>>,
     started: Instant,
     limit: Duration,
@@ -187,21 +224,23 @@ pub fn start(command: &mut Command) -> Running {
     Running { child, stdout, stderr, readers: vec![out, err], started, limit: LIMIT }
 }
 
-fn listen(mut from: impl Read + Send + 'static) -> (Heard, thread::JoinHandle<()>) {
-    let heard = Heard::default();
-    let shared = heard.clone();
+fn listen(mut from: impl Read + Send + 'static) -> (Shared, thread::JoinHandle<()>) {
+    let shared = Shared::default();
+    let heard = shared.clone();
     let reader = thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(n @ 1..) = from.read(&mut buffer) {
-            shared.0.lock().unwrap().extend(&buffer[..n]);
-            shared.1.notify_all();
+            heard.0.lock().unwrap().bytes.extend(&buffer[..n]);
+            heard.1.notify_all();
         }
+        heard.0.lock().unwrap().over = true;
+        heard.1.notify_all();
     });
-    (heard, reader)
+    (shared, reader)
 }
 
-fn text(heard: &Heard) -> String {
-    String::from_utf8_lossy(&heard.0.lock().unwrap()).into_owned()
+fn text(shared: &Shared) -> String {
+    String::from_utf8_lossy(&shared.0.lock().unwrap().bytes).into_owned()
 }
 
 impl Running {
@@ -232,38 +271,76 @@ impl Running {
     /// Waits until `condition` holds of all that the program has printed.
     #[track_caller]
     pub fn wait_until(&self, what: &str, condition: impl Fn(&str) -> bool) {
-        let has = |bytes: &Vec<u8>| condition(&String::from_utf8_lossy(bytes));
-        let held = self.stdout.0.lock().unwrap();
-        let (held, timeout) =
-            self.stdout.1.wait_timeout_while(held, self.limit, |bytes| !has(bytes)).unwrap();
-        drop(held);
-        assert!(
-            !timeout.timed_out(),
-            "never printed {what}\nstdout: {}\nstderr: {}",
-            text(&self.stdout),
-            text(&self.stderr)
-        );
+        self.wait_to_hear(&self.stdout, &format!("printed {what}"), condition);
     }
 
     /// Waits until the program has told this on stderr.
     #[track_caller]
     pub fn wait_until_told(&self, wanted: &str) {
-        let held = self.stderr.0.lock().unwrap();
-        let lacks = |bytes: &mut Vec<u8>| !String::from_utf8_lossy(bytes).contains(wanted);
-        let (held, timeout) = self.stderr.1.wait_timeout_while(held, self.limit, lacks).unwrap();
-        drop(held);
-        let told = text(&self.stderr);
-        assert!(!timeout.timed_out(), "never told {wanted:?}\nstderr: {told}");
+        self.wait_until_told_times(wanted, 1);
+    }
+
+    /// Waits until the program has told this so often on stderr.
+    #[track_caller]
+    pub fn wait_until_told_times(&self, wanted: &str, times: usize) {
+        self.wait_to_hear(&self.stderr, &format!("told {wanted:?} {times} times"), |told| {
+            told.matches(wanted).nth(times - 1).is_some()
+        });
+    }
+
+    #[track_caller]
+    fn wait_to_hear(&self, stream: &Shared, what: &str, condition: impl Fn(&str) -> bool) {
+        let holds = |heard: &Heard| condition(&String::from_utf8_lossy(&heard.bytes));
+        let guard = stream.0.lock().unwrap();
+        let lacks = |heard: &mut Heard| !heard.over && !holds(heard);
+        let (guard, _) = stream.1.wait_timeout_while(guard, self.limit, lacks).unwrap();
+        if holds(&guard) {
+            return;
+        }
+        let over = guard.over;
+        drop(guard);
+        let state = if over { self.end() } else { format!("{HANGS}, {:?}", self.limit) };
+        panic!("never {what}: {state}\n{}", self.said());
+    }
+
+    fn said(&self) -> String {
+        format!("stdout: {}\nstderr: {}", text(&self.stdout), text(&self.stderr))
+    }
+
+    /// How the program ended that has closed its output, which it does a moment earlier.
+    fn end(&self) -> String {
+        let pid = Pid::from_raw(self.pid());
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let started = Instant::now();
+        // What it said last is on its way as well.
+        for stream in [&self.stdout, &self.stderr] {
+            let guard = stream.0.lock().unwrap();
+            let runs = |heard: &mut Heard| !heard.over;
+            drop(stream.1.wait_timeout_while(guard, Duration::from_secs(1), runs).unwrap());
+        }
+        loop {
+            match waitid(Id::Pid(pid), flags).unwrap() {
+                WaitStatus::StillAlive if started.elapsed() < Duration::from_secs(5) => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                WaitStatus::StillAlive => return "it closed its output, and runs".into(),
+                WaitStatus::Exited(_, status) => return format!("it ended with status {status}"),
+                other => return format!("it ended: {other:?}"),
+            }
+        }
     }
 
     /// Types; the program's stdin must be a pipe.
     #[track_caller]
     pub fn type_in(&mut self, keys: &str) {
-        self.child.stdin.as_mut().expect("a pipe").write_all(keys.as_bytes()).unwrap();
+        let typed = self.child.stdin.as_mut().expect("a pipe").write_all(keys.as_bytes());
+        if let Err(error) = typed {
+            panic!("cannot type {keys:?}: {error}: {}\n{}", self.end(), self.said());
+        }
     }
 
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
+        nix::sys::signal::kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
     /// Waits for the end.
@@ -275,12 +352,7 @@ impl Running {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(
-                self.started.elapsed() < self.limit,
-                "never ended\nstdout: {}\nstderr: {}",
-                text(&self.stdout),
-                text(&self.stderr)
-            );
+            assert!(self.started.elapsed() < self.limit, "never ended, {HANGS}\n{}", self.said());
             thread::sleep(Duration::from_millis(1));
         };
         let took = self.started.elapsed();

@@ -176,7 +176,7 @@ pub fn build(
     cpus: CpuConfig,
     devices: AxVmDevices,
 ) -> Result<AxVMRef<ScriptedHal>, Error> {
-    let address_space = AddrSpace::new_empty(hal.clone());
+    let address_space = Arc::new(AddrSpace::new_empty(hal.clone()));
     address_space.map_alloc(RAM, RAM_SIZE, MappingFlags::all(), true)?;
     address_space.map_alloc(LAZY, 0x1000, MappingFlags::READ, false)?;
     address_space.map_alloc(SECRET, 0x1000, MappingFlags::EXECUTE, false)?;

@@ -10,7 +10,8 @@ use axvmm::{
     addrspace::AddrSpace,
     devices::{AxVmDevices, HypercallOps},
     hal::{
-        AxVMHal, GicVersion, HypercallResult, InterruptController, IrqSink, Platform, VCpuSetup,
+        AxVMHal, GicVersion, HypercallResult, InterruptController, IrqSink, Msi, MsiSink, Platform,
+        VCpuSetup,
     },
     kvm::KvmHal,
     vm::{StopReason, VCpuThreads},
@@ -271,11 +272,18 @@ fn the_its_takes_messages_of_devices() {
     ]);
     let threads = VCpuThreads::spawn(&fixture.vm, || ()).unwrap();
     fixture.vm.boot().unwrap();
-    for count in [1, 2] {
+    let came = |count| {
         wait_until("an interrupt", || fixture.counter.values().len() == count);
-        let translater = GuestPhysAddr(ITS + 0x1_0040);
-        fixture.vm.hal().signal_msi(translater, EVENT as u32, DEVICE as u32).unwrap();
-    }
+    };
+    let (hal, addr) = (fixture.vm.hal(), GuestPhysAddr(ITS + 0x1_0040));
+    let msi = Msi { addr, data: EVENT as u32, requester: DEVICE as u32 };
+    came(1);
+    hal.signal_msi(msi).unwrap();
+    came(2);
+    // By an eventfd.
+    let (route, eventfd) = (hal.add_msi_route().unwrap(), EventFd::new(0).unwrap());
+    hal.connect_msi(route, &eventfd, msi).unwrap();
+    eventfd.write(1).unwrap();
     assert_eq!(threads.join().exit_status(), 0);
     assert_eq!(fixture.counter.values(), [1, LPI, LPI, 0xff]);
 }

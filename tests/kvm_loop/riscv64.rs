@@ -9,7 +9,7 @@ use axvmm::{
     addr::{AccessWidth, GuestPhysAddr, GuestPhysAddrRange, SysRegAddr, SysRegAddrRange},
     addrspace::AddrSpace,
     devices::{Access, AxVmDevices, BaseDeviceOps, Effect, EmuDeviceType, HypercallOps},
-    hal::{AxVMHal, HypercallResult, InterruptController, IrqSink, Platform},
+    hal::{AxVMHal, HypercallResult, InterruptController, IrqSink, Msi, MsiSink, Platform},
     kvm::KvmHal,
     vm::{StopReason, VCpuThreads},
 };
@@ -443,8 +443,13 @@ fn the_aia_takes_messages_lines_and_eventfds() {
         wait_until("an interrupt", || fixture.counter.values().last() == Some(&value));
     };
     comes(1);
-    hal.signal_msi(IMSICS, 33, 0).unwrap();
+    let msi = |data| Msi { addr: IMSICS, data, requester: 0 };
+    hal.signal_msi(msi(33)).unwrap();
     comes(33);
+    let (route, eventfd) = (hal.add_msi_route().unwrap(), EventFd::new(0).unwrap());
+    hal.connect_msi(route, &eventfd, msi(34)).unwrap();
+    eventfd.write(1).unwrap();
+    comes(34);
     hal.pulse_irq(10);
     comes(10);
     fixture.vm.inject_interrupt_to_vcpu([0], 21).unwrap();

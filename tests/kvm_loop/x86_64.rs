@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use axvmm::{
     addr::{AccessWidth, GuestPhysAddr, Port, PortRange, SysRegAddr, SysRegAddrRange},
     devices::{Access, AxVmDevices, BaseDeviceOps, Effect},
-    hal::{AxVMHal, DescriptorTable, EntryMode, VCpuSetup},
+    hal::{DescriptorTable, EntryMode, Msi, MsiSink, VCpuSetup},
     vm::{StopReason, VCpuThreads},
 };
+use vmm_sys_util::eventfd::EventFd;
 
 use super::{Fixture, Wants, fixture, fixture_with, run, wait_until};
 
@@ -228,10 +229,30 @@ fn interrupts_reach_just_the_vcpus_that_they_are_for() {
     fixture.vm.inject_interrupt_to_vcpu(0..4, INTERRUPT).unwrap();
     assert_eq!(told(6, 4), [0x30, 0x31, 0x32, 0x33]);
     // A message to one of them (Intel SDM vol. 3, 12.11).
-    let address = GuestPhysAddr(0xfee0_0000 | 2 << 12);
-    fixture.vm.hal().signal_msi(address, INTERRUPT as u32, 0).unwrap();
+    let to = |vcpu: u64| {
+        let addr = GuestPhysAddr(0xfee0_0000 | vcpu << 12);
+        Msi { addr, data: INTERRUPT as u32, requester: 0 }
+    };
+    let hal = fixture.vm.hal();
+    hal.signal_msi(to(2)).unwrap();
     assert_eq!(told(10, 1), [0x32]);
+    // By eventfds, each on a way of its own.
+    let (one, other) = (EventFd::new(0).unwrap(), EventFd::new(0).unwrap());
+    let (first, second) = (hal.add_msi_route().unwrap(), hal.add_msi_route().unwrap());
+    hal.connect_msi(first, &one, to(1)).unwrap();
+    hal.connect_msi(second, &other, to(3)).unwrap();
+    one.write(1).unwrap();
+    assert_eq!(told(11, 1), [0x31]);
+    other.write(1).unwrap();
+    assert_eq!(told(12, 1), [0x33]);
+    // What comes meanwhile is kept, and goes where the new message says.
+    hal.disconnect_msi(first, &one).unwrap();
+    one.write(1).unwrap();
+    other.write(1).unwrap();
+    assert_eq!(told(13, 1), [0x33]);
+    hal.connect_msi(first, &one, to(0)).unwrap();
+    assert_eq!(told(14, 1), [0x30]);
     fixture.vm.stop(StopReason::Shutdown);
     assert_eq!(threads.join().exit_status(), 0);
-    assert_eq!(fixture.counter.values().len(), 11);
+    assert_eq!(fixture.counter.values().len(), 15);
 }

@@ -46,6 +46,8 @@ pub struct Input {
     /// Whose the next key is.
     selected: usize,
     waiting: Vec<VecDeque<u8>>,
+    /// The terminal's columns and rows.
+    size: Option<(u16, u16)>,
 }
 
 impl Input {
@@ -63,7 +65,25 @@ impl Input {
                 Source::Ended
             }
         };
-        Self { source, selected: 0, waiting: vec![VecDeque::new(); guests] }
+        let mut input =
+            Self { source, selected: 0, waiting: vec![VecDeque::new(); guests], size: None };
+        input.resized();
+        input
+    }
+
+    /// The terminal may have another size now.
+    pub fn resized(&mut self) {
+        self.size = self.is_terminal().then(terminal::size).flatten();
+    }
+
+    /// No input at all.
+    pub fn none(guests: usize) -> Self {
+        Self {
+            source: Source::Ended,
+            selected: 0,
+            waiting: vec![VecDeque::new(); guests],
+            size: None,
+        }
     }
 
     /// Stdin is something that cannot be waited for.
@@ -122,8 +142,11 @@ impl Input {
         }
     }
 
-    /// Gives the guest of that number what it takes.
+    /// Gives the guest of that number what it takes, and tells it of the terminal's size.
     pub fn deliver(&mut self, number: usize, guest: &dyn ConsoleIn) {
+        if let Some((columns, rows)) = self.size {
+            guest.resize(columns, rows);
+        }
         loop {
             if number == 0 && self.waiting[0].is_empty() && matches!(self.source, Source::File) {
                 self.read_chunk();

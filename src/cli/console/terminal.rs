@@ -21,6 +21,12 @@ use nix::{
 static FOUND: OnceLock<libc::termios> = OnceLock::new();
 /// Whether it is raw now.
 static RAW: AtomicBool = AtomicBool::new(false);
+/// Whether it shows a screen of ours in the place of what was there.
+static SCREEN: AtomicBool = AtomicBool::new(false);
+
+/// To the other screen with no cursor, and back (xterm's control sequences, DECSET 1049 and 25).
+const TO_SCREEN: &[u8] = b"\x1b[?1049h\x1b[?25l";
+const FROM_SCREEN: &[u8] = b"\x1b[?25h\x1b[?1049l";
 
 /// Signals that the process dies of on the spot.
 const FATAL: [libc::c_int; 7] = [
@@ -74,6 +80,18 @@ impl Terminal {
     }
 }
 
+/// Shows a screen of one's own on stdout's terminal until it is put back.
+pub fn enter_screen() {
+    SCREEN.store(true, Ordering::SeqCst);
+    put(TO_SCREEN);
+}
+
+/// Safe in a signal handler.
+fn put(bytes: &'static [u8]) {
+    // SAFETY: write reads so many bytes, which live as long as the process.
+    unsafe { libc::write(libc::STDOUT_FILENO, bytes.as_ptr().cast(), bytes.len()) };
+}
+
 impl Drop for Terminal {
     fn drop(&mut self) {
         restore();
@@ -85,10 +103,25 @@ pub fn in_foreground() -> bool {
     tcgetpgrp(io::stdin().as_fd()).map_or(true, |group| group == getpgrp())
 }
 
+/// How many columns and rows stdin's terminal has; `None`: it does not say.
+pub fn size() -> Option<(u16, u16)> {
+    let mut size = MaybeUninit::<libc::winsize>::zeroed();
+    // SAFETY: the call fills in the structure, of which all-zero is a valid one.
+    let size = unsafe {
+        libc::ioctl(io::stdin().as_raw_fd(), libc::TIOCGWINSZ, size.as_mut_ptr());
+        size.assume_init()
+    };
+    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
+}
+
 /// Puts the terminal back. Safe in a signal handler, and harmless if there is nothing to do.
 pub fn restore() {
+    let shows = SCREEN.swap(false, Ordering::SeqCst);
     if !RAW.swap(false, Ordering::SeqCst) || !in_foreground() {
         return;
+    }
+    if shows {
+        put(FROM_SCREEN);
     }
     if let Some(found) = FOUND.get() {
         // SAFETY: tcsetattr reads the structure, which lives as long as the process.

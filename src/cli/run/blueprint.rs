@@ -8,6 +8,7 @@ use crate::{
     ivc::IvcHub,
     kvm::KvmHal,
     machine::{Machine, Plan},
+    virtio::DeviceConfig,
 };
 
 /// What all machines of one guest are built from.
@@ -30,6 +31,11 @@ impl Blueprint {
             Arc::new(Self { plan, console, channels, several })
         };
         plans.into_iter().enumerate().map(of_one).collect()
+    }
+
+    /// The guest is to run one command, and no more.
+    pub fn has_command(&self) -> bool {
+        self.plan.virtio.iter().any(|device| matches!(device.device, DeviceConfig::Command(_)))
     }
 
     /// A machine on `hal`, which must be fresh.

@@ -12,16 +12,19 @@ use nix::sys::eventfd::EventFd;
 
 use super::{
     blueprint::Blueprint,
-    ends::{End, Ended, tell_one},
+    ends::{self, End, Ended, tell_one},
     tally::Tally,
     watch,
 };
 use crate::{
-    cli::{Failure, about::about, log_output},
+    cli::{Failure, about::about, console::terminal, log_output},
     devices::console::ConsoleIn,
+    gdb,
     kvm::KvmHal,
     machine::Machine,
     ratelimit::RateLimit,
+    trace::VmRecorder,
+    virtio::{DeviceConfig, fs::command::CommandConfig},
     vm::{StopReason, VCpuThreads},
 };
 
@@ -31,8 +34,10 @@ const STOPPED: u16 = 0;
 const REBUILT: u16 = 1;
 /// It takes input again.
 const LISTENS: u16 = 2;
+/// It asks for its end, with a status.
+const ASKS: u16 = 3;
 /// And from here on, the alarms of its clocks.
-const ALARMS: u16 = 3;
+const ALARMS: u16 = 4;
 
 type Built = Result<Machine<KvmHal>, Failure>;
 
@@ -41,6 +46,10 @@ pub struct Guest {
     number: usize,
     pub blueprint: Arc<Blueprint>,
     no_reboot: bool,
+    recorder: Option<Arc<VmRecorder>>,
+    /// Whether it is counted how long exits take.
+    is_timed: bool,
+    debugger: Option<gdb::Server<KvmHal>>,
     pub tally: Tally,
     /// Signalled when the last vCPU has left.
     stopped: Arc<EventFd>,
@@ -68,6 +77,8 @@ impl Guest {
         blueprint: Arc<Blueprint>,
         machine: Machine<KvmHal>,
         no_reboot: bool,
+        recorder: Option<Arc<VmRecorder>>,
+        debugger: Option<gdb::Server<KvmHal>>,
     ) -> Result<Self, Failure> {
         let eventfd = || {
             let made = EventFd::new().map(Arc::new);
@@ -77,6 +88,9 @@ impl Guest {
             number,
             blueprint,
             no_reboot,
+            recorder,
+            is_timed: false,
+            debugger,
             tally: Tally::default(),
             stopped: eventfd()?,
             fresh: Some(machine),
@@ -116,6 +130,16 @@ impl Guest {
                 }
                 Ok(())
             }
+            ASKS => {
+                let handles = self.running.as_ref().map(|running| &running.machine.handles);
+                if let Some(ending) = handles.map(|handles| handles.ending.clone()) {
+                    let _ = ending.asked().read();
+                    ending.status().into_iter().for_each(|status| {
+                        self.end(StopReason::TestExit(status));
+                    });
+                }
+                Ok(())
+            }
             alarm => {
                 let alarms = self.running.iter().flat_map(|it| &it.machine.handles.alarms);
                 let expired = alarms.skip(usize::from(alarm - ALARMS)).take(1);
@@ -150,10 +174,22 @@ impl Guest {
         };
         let threads = VCpuThreads::spawn(&machine.vm, on_stopped)?;
         let Running { machine, .. } = self.running.insert(Running { machine, threads });
-        machine.vm.boot()?;
+        if let Some(recorder) = &self.recorder {
+            machine.vm.record_to(recorder.clone());
+            recorder.started();
+        }
+        if self.is_timed {
+            machine.vm.time_exits(true);
+        }
+        match &self.debugger {
+            Some(debugger) => debugger.debug(&machine.vm),
+            None => machine.vm.boot()?,
+        }
         let of_guest = |what| watch::of_guest(self.number, what);
         let notify = machine.handles.serial.notify();
         add(ops, Events::with_data(notify, of_guest(LISTENS), EventSet::IN))?;
+        let ending = machine.handles.ending.asked();
+        add(ops, Events::with_data(ending, of_guest(ASKS), EventSet::IN))?;
         for (alarm, what) in machine.handles.alarms.iter().zip(ALARMS..) {
             add(ops, Events::with_data(alarm.timer(), of_guest(what), EventSet::IN))?;
         }
@@ -168,9 +204,12 @@ impl Guest {
         self.tally.add(&machine.vm);
         let ended = match (reason, self.ending.take()) {
             (_, Some(Err(failure))) => Err(failure),
-            (StopReason::Reset, None) if !self.no_reboot => {
+            (StopReason::Reset, None) if !self.no_reboot && !self.blueprint.has_command() => {
                 unwatch(&machine, ops)?;
                 return self.rebuild(machine);
+            }
+            (StopReason::Shutdown | StopReason::Reset, None) if self.blueprint.has_command() => {
+                Err(Failure::failed("the guest ended before its command did"))
             }
             // Told to end, and before it was, it reset itself.
             (StopReason::Reset, Some(Ok(reason))) => Ok(reason),
@@ -213,6 +252,18 @@ impl Guest {
         Ok(())
     }
 
+    /// The terminal has another size, which is the guest's command's as well.
+    pub fn terminal_resized(&self) {
+        let Some((columns, rows)) = terminal::size() else { return };
+        for device in &self.blueprint.plan.virtio {
+            if let DeviceConfig::Command(CommandConfig { terminal: Some(window), .. }) =
+                &device.device
+            {
+                window.resize(rows, columns);
+            }
+        }
+    }
+
     /// Ends the guest, from outside; the first reason stands.
     pub fn end(&mut self, reason: StopReason) {
         match &self.running {
@@ -236,6 +287,37 @@ impl Guest {
         }
     }
 
+    /// What has been counted so far, reboots and all.
+    pub fn tally_now(&self) -> Tally {
+        let mut tally = self.tally.clone();
+        if let (Some(running), None) = (&self.running, &self.ended) {
+            tally.add(&running.machine.vm);
+        }
+        tally
+    }
+
+    /// Counts from now on how long exits take, or no longer; also after a reset.
+    pub fn time_exits(&mut self, wanted: bool) {
+        if wanted != self.is_timed {
+            self.is_timed = wanted;
+            self.running.iter().for_each(|it| it.machine.vm.time_exits(wanted));
+        }
+    }
+
+    /// Where it is in its life, in a word.
+    pub fn status(&self) -> &'static str {
+        match (&self.ended, &self.running) {
+            (Some(_), _) => "ended",
+            (None, Some(running)) => running.machine.vm.status().as_str(),
+            (None, None) => "Loading",
+        }
+    }
+
+    /// Brings into its recording what its vCPUs have gathered.
+    pub fn flush_recording(&self) {
+        self.recorder.iter().for_each(|it| it.flush());
+    }
+
     /// Where input for it goes, while it runs.
     pub fn serial(&self) -> Option<&dyn ConsoleIn> {
         self.running.as_ref().map(|running| &*running.machine.handles.serial)
@@ -256,6 +338,7 @@ impl Guest {
 
     /// How it ended; if it has not, that `failure` ended it, which is told.
     pub fn into_end(self, failure: &Failure) -> End {
+        self.flush_recording();
         let Blueprint { plan, several, .. } = &*self.blueprint;
         let ended = self.ended.unwrap_or_else(|| {
             let ended = Err(failure.clone());
@@ -264,6 +347,9 @@ impl Guest {
             }
             ended
         });
+        if let Some(debugger) = self.debugger {
+            debugger.finish(ends::status(&ended));
+        }
         End { id: plan.id, name: plan.name.clone(), ended, tally: self.tally }
     }
 }
@@ -276,6 +362,8 @@ fn add(ops: &mut EventOps<'_>, events: Events) -> Result<(), Failure> {
 fn unwatch(machine: &Machine<KvmHal>, ops: &mut EventOps<'_>) -> Result<(), Failure> {
     let notify = machine.handles.serial.notify();
     ops.remove(Events::new(notify, EventSet::IN)).map_err(watch::failed)?;
+    let ending = machine.handles.ending.asked();
+    ops.remove(Events::new(ending, EventSet::IN)).map_err(watch::failed)?;
     for alarm in &machine.handles.alarms {
         ops.remove(Events::new(alarm.timer(), EventSet::IN)).map_err(watch::failed)?;
     }

@@ -15,7 +15,7 @@ use crate::{
 
 /// How a guest ended.
 #[derive(Serialize)]
-struct Told<'a> {
+pub struct Told<'a> {
     /// `shutdown`, `reset`, `panic`, `fault`, `test-exit`, `timeout`, `quit`, `signal`; or what kept
     /// the guest from running on: `config`, `host`, `failed`.
     reason: &'a str,
@@ -60,7 +60,8 @@ struct OneOfSeveral<'a> {
 }
 
 impl<'a> Told<'a> {
-    fn new(ended: &'a Ended) -> Self {
+    /// For a program to read.
+    pub fn new(ended: &'a Ended) -> Self {
         let status = status(ended);
         let (reason, message, vcpu) = match ended {
             Ok(end) => (end.keyword(), end.to_string(), end.vcpu_id()),
@@ -70,8 +71,8 @@ impl<'a> Told<'a> {
     }
 }
 
-/// Says so before the guest runs if the file cannot be written.
-pub fn check(path: &Path) -> Result<(), Failure> {
+/// Says so before the guest runs if a file that `option` asks for cannot be written.
+pub fn check(option: &str, path: &Path) -> Result<(), Failure> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -83,7 +84,7 @@ pub fn check(path: &Path) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    Err(Failure::usage(format!("--result-file {}: {problem}", path.display())))
+    Err(Failure::usage(format!("{option} {}: {problem}", path.display())))
 }
 
 /// Writes the file, with how each guest ended or what kept them from running.

@@ -13,16 +13,19 @@ use nix::sys::{signal::Signal, signalfd::SignalFd};
 use vmm_sys_util::timerfd::TimerFd;
 
 use super::{
+    control::{self, Control},
     ends::{End, tell_one},
     guest::Guest,
-    signals,
+    metrics::{Counted, Metrics, PERIOD},
+    record, stats,
     watch::{self, of_process},
 };
 use crate::{
     cli::{
         Failure,
         console::{Command, Desk, Input, Watch},
-        log_output,
+        control::Request,
+        log_output, signals,
         sink::Sink,
     },
     vm::StopReason,
@@ -37,6 +40,24 @@ const TIMEOUT: u16 = 1;
 const GRACE_OVER: u16 = 2;
 const STDIN: u16 = 3;
 const QUIET: u16 = 4;
+const METRICS: u16 = 5;
+const RECORD: u16 = 6;
+
+/// What the user wishes of a run beside its guests.
+pub struct Wishes {
+    /// When axvmm was started.
+    pub started: Instant,
+    /// After how long all guests end.
+    pub timeout: Option<Duration>,
+    /// Whether stdin is the guests'.
+    pub takes_input: bool,
+    /// The counts for programs.
+    pub metrics: Option<Metrics>,
+    /// Whether exits are recorded.
+    pub records: bool,
+    /// Where others ask for the counts.
+    pub control: Option<Control>,
+}
 
 /// All guests from their start to the last one's end: what is watched, and what it acts on.
 pub struct Session {
@@ -44,7 +65,11 @@ pub struct Session {
     desk: Desk,
     out: Arc<Sink>,
     signals: SignalFd,
+    started: Instant,
     timeout: Option<TimerFd>,
+    metrics: Option<(Metrics, TimerFd)>,
+    record: Option<TimerFd>,
+    control: Option<Control>,
     /// Runs once the guests are told to end.
     grace: TimerFd,
     ending: bool,
@@ -61,19 +86,36 @@ impl Session {
         desk: Desk,
         out: Arc<Sink>,
         signals: SignalFd,
-        deadline: Option<Instant>,
+        wishes: Wishes,
     ) -> Result<Self, Failure> {
         let timer = || TimerFd::new().map_err(|errno| Failure::call("make a timerfd", errno));
-        let timeout = match deadline {
-            Some(deadline) => {
+        let Wishes { started, timeout, takes_input, metrics, records, control } = wishes;
+        let timeout = match timeout {
+            Some(after) => {
                 let mut timeout = timer()?;
-                set(&mut timeout, deadline.saturating_duration_since(Instant::now()))?;
+                set(&mut timeout, after.saturating_sub(started.elapsed()), None)?;
                 Some(timeout)
             }
             None => None,
         };
+        let metrics = match metrics {
+            Some(metrics) => {
+                let mut timer = timer()?;
+                set(&mut timer, Duration::ZERO, Some(PERIOD))?;
+                Some((metrics, timer))
+            }
+            None => None,
+        };
+        let mut record = records.then(timer).transpose()?;
+        if let Some(timer) = &mut record {
+            set(timer, record::PERIOD, Some(record::PERIOD))?;
+        }
         Ok(Self {
-            input: Input::open(guests.len()),
+            started,
+            metrics,
+            record,
+            control,
+            input: if takes_input { Input::open(guests.len()) } else { Input::none(guests.len()) },
             guests,
             desk,
             out,
@@ -101,14 +143,14 @@ impl Session {
     }
 
     /// How each guest ended.
-    pub fn into_ends(self) -> (Vec<End>, Desk, SignalFd) {
+    pub fn into_ends(self) -> (Vec<End>, Desk, SignalFd, Option<Control>) {
         let failure = self.failed.unwrap_or_else(|| Failure::failed("the guest vanished"));
         let ends = self.guests.into_iter().enumerate().map(|(number, guest)| {
             let mut end = guest.into_end(&failure);
             end.tally.console_dropped = self.desk.dropped(number);
             end
         });
-        (ends.collect(), self.desk, self.signals)
+        (ends.collect(), self.desk, self.signals, self.control)
     }
 
     /// Ends all guests, from outside.
@@ -116,7 +158,7 @@ impl Session {
         self.ending = true;
         self.out.hurry();
         self.for_each(|guest| guest.end(reason.clone()));
-        set(&mut self.grace, GRACE)
+        set(&mut self.grace, GRACE, None)
     }
 
     /// Does it to each guest that has not ended, and sees to those that end by it.
@@ -180,10 +222,50 @@ impl Session {
                     self.input.resume();
                 }
                 Signal::SIGCONT => self.input.resume(),
+                Signal::SIGWINCH => {
+                    self.input.resized();
+                    self.guests.iter().for_each(Guest::terminal_resized);
+                    (0..self.guests.len()).for_each(|number| self.deliver(number));
+                }
+                Signal::SIGUSR1 => {
+                    self.tell_stats();
+                    self.write_metrics();
+                }
                 signal => self.end(&StopReason::Signal(signal as i32))?,
             }
         }
         Ok(())
+    }
+
+    /// What the exits of each guest were for so far.
+    fn tell_stats(&self) {
+        for guest in &self.guests {
+            let name = &guest.blueprint.plan.name;
+            let table = stats::table(name, &guest.tally_now(), self.started.elapsed());
+            log_output::tell_raw(&table);
+        }
+    }
+
+    fn write_metrics(&mut self) {
+        let Some((metrics, _)) = &mut self.metrics else { return };
+        let tallies: Vec<_> = self.guests.iter().map(Guest::tally_now).collect();
+        let counted = self.guests.iter().zip(&tallies).map(|(guest, tally)| {
+            let plan = &guest.blueprint.plan;
+            Counted { id: plan.id, name: &plan.name, tally }
+        });
+        metrics.write(&counted.collect::<Vec<_>>(), self.started.elapsed());
+    }
+
+    /// Somebody asks for the counts, or comes or goes.
+    fn control(&mut self, what: u16, ops: &mut EventOps<'_>) {
+        let Some(control) = &mut self.control else { return };
+        let time = self.started.elapsed();
+        control.handle(what, ops, &mut |asked| match asked {
+            Ok(request) => control::counts(&self.guests, request == Request::Times, time),
+            Err(wrong) => control::refusal(&wrong),
+        });
+        let wants_times = control.wants_times();
+        self.guests.iter_mut().for_each(|guest| guest.time_exits(wants_times));
     }
 
     fn stdin(&mut self, events: EventSet) -> Result<(), Failure> {
@@ -236,6 +318,12 @@ impl Session {
         if let Some(timeout) = &self.timeout {
             ops.add(Events::with_data(timeout, of_process(TIMEOUT), on))?;
         }
+        if let Some((_, timer)) = &self.metrics {
+            ops.add(Events::with_data(timer, of_process(METRICS), on))?;
+        }
+        if let Some(timer) = &self.record {
+            ops.add(Events::with_data(timer, of_process(RECORD), on))?;
+        }
         match self.desk.timer() {
             Some(timer) => {
                 ops.add(Events::with_data_raw(timer.as_fd().as_raw_fd(), of_process(QUIET), on))
@@ -256,8 +344,17 @@ impl Session {
                 let _ = self.grace.wait();
                 self.for_each(Guest::give_up);
             }
+            (None, METRICS) => {
+                let _ = self.metrics.as_mut().map(|(_, timer)| timer.wait());
+                self.write_metrics();
+            }
+            (None, RECORD) => {
+                let _ = self.record.as_mut().map(TimerFd::wait);
+                self.guests.iter().for_each(Guest::flush_recording);
+            }
             (None, STDIN) => self.stdin(events.event_set())?,
-            (None, _) => self.desk.flush_quiet(),
+            (None, QUIET) => self.desk.flush_quiet(),
+            (None, what) => self.control(what, ops),
         }
         Ok(())
     }
@@ -267,6 +364,8 @@ impl MutEventSubscriber for Session {
     fn init(&mut self, ops: &mut EventOps<'_>) {
         self.desk.begin();
         self.for_each(|guest| guest.begin(ops));
+        // Not before: no guest needs it.
+        self.control.iter_mut().for_each(|control| control.begin(ops));
         let watched =
             self.watch_all(ops).map_err(watch::failed).and_then(|()| self.watch_stdin(ops));
         self.failed = watched.err();
@@ -280,8 +379,8 @@ impl MutEventSubscriber for Session {
     }
 }
 
-fn set(timer: &mut TimerFd, after: Duration) -> Result<(), Failure> {
+fn set(timer: &mut TimerFd, after: Duration, every: Option<Duration>) -> Result<(), Failure> {
     // 0 would disarm it.
     let after = after.max(Duration::from_nanos(1));
-    timer.reset(after, None).map_err(|errno| Failure::call("set a timer", errno))
+    timer.reset(after, every).map_err(|errno| Failure::call("set a timer", errno))
 }

@@ -3,6 +3,7 @@
 use crate::{
     addr::{GuestPhysAddr, GuestPhysAddrRange, Port, PortRange},
     config::{
+        custom, fault,
         keys::{
             DebugExitPorts, EmulatedDeviceConfig as Row,
             PassThroughAddressConfig as PassThroughAddressRow,
@@ -11,15 +12,20 @@ use crate::{
         report::Report,
         source::At,
         values::Integer,
+        vfio_user, virtio,
     },
-    devices::debug_exit,
+    devices::{custom::Kinds, debug_exit},
     vm::config::{
         DevicesConfig, EmulatedDeviceConfig, ExcludedDevicesConfig, InterruptModeConfig,
         PassThroughAddressConfig, PassThroughDeviceConfig,
     },
 };
 
-pub(super) fn resolve(devices: VMDevicesConfig, report: &mut Report) -> DevicesConfig {
+pub(super) fn resolve(
+    devices: VMDevicesConfig,
+    kinds: &Kinds,
+    report: &mut Report,
+) -> DevicesConfig {
     let written = devices.hypercalls;
     let devices = DevicesConfig {
         emulated: emulated(rows(&devices.emu_devices), report),
@@ -31,6 +37,10 @@ pub(super) fn resolve(devices: VMDevicesConfig, report: &mut Report) -> DevicesC
             at: report.written_at(mode.place),
         }),
         debug_exit_ports: debug_exit_ports(devices.debug_exit, report),
+        virtio: virtio::resolve(rows(&devices.virtio), report),
+        custom: custom::resolve(rows(&devices.custom), kinds, report),
+        vfio_user: vfio_user::resolve(rows(&devices.vfio_user), report),
+        faults: fault::resolve(rows(&devices.fault), report),
         hypercalls: written.as_ref().is_some_and(|written| written.value),
     };
     if let Some(off) = written.filter(|written| !written.value && devices.wants_hypercalls()) {

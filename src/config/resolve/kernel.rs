@@ -18,9 +18,6 @@ use crate::{
 };
 
 pub(super) fn resolve(kernel: VMKernelConfig, report: &mut Report) -> Option<KernelConfig> {
-    if let Some(disk) = &kernel.disk_path {
-        report.note(disk.place, "disk_path is not used yet; the guest sees no disk");
-    }
     let mut images = Images { of_axvisor: kernel.image_location.is_some(), report };
     let image = images.one("kernel_path", kernel.kernel_path, kernel.kernel_load_addr);
     let ramdisk = images.one("ramdisk_path", kernel.ramdisk_path, kernel.ramdisk_load_addr);

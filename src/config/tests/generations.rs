@@ -17,10 +17,10 @@ fn a_file_of_version_0_8_is_told_once_with_all_that_is_to_change() {
         "  line 18: passthrough: write passthrough_devices = [[\"/soc/ethernet@1\"], \
              [\"/soc/gpu@2\"]]",
         "  line 19: disabled: write excluded_devices = [[\"/soc/wdt\"]]",
-        "  line 22: virtual \"disk\" (\"virtio-blk\"): no board has virtio devices yet: leave \
-             it out, and give the guest an initrd",
-        "  line 29: virtual \"net\" (\"virtio-net\"): no board has virtio devices yet: leave it \
-             out, and give the guest an initrd",
+        "  line 22: virtual \"disk\" (\"virtio-blk\"): write a table [[devices.virtio]] with \
+             kind = \"block\" and a path",
+        "  line 29: virtual \"net\" (\"virtio-net\"): write a table [[devices.virtio]] with \
+             kind = \"net\"",
         "  line 34: virtual \"to\\u{1b}[2Jhost\" (\"ivc-channel\"): write a row of emu_devices, \
              [name, base_gpa, length, irq_id, 0x0a, []], with addresses and an interrupt of your choice",
         "  line 38: virtual \"tty\" (\"serial\"): leave it out: every board has a serial port",

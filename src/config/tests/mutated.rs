@@ -143,7 +143,7 @@ fn damaged_sets_are_answered() {
         for _ in 0..=random.below(3) {
             damage(&mut text, &mut random);
         }
-        let set: String = text.into_iter().collect();
+        let set = Setting::from(text.into_iter().collect::<String>());
         if let Err(error) = load(&path, std::slice::from_ref(&set)) {
             check_places(&error, SEED_FILE);
         }

@@ -1,6 +1,7 @@
 //! Keys from the command line.
 
 use super::*;
+use crate::virtio::{DeviceConfig, fs::FsConfig};
 
 /// A small file with these sets over it.
 fn with_sets(sets: &[&str]) -> Result<AxVMConfig, Error> {
@@ -8,7 +9,7 @@ fn with_sets(sets: &[&str]) -> Result<AxVMConfig, Error> {
     let path = dir.path().join("guest.toml");
     let text = "[base]\ncpu_num = 2\nmemory = \"1G\"\n[kernel]\nkernel_path = \"vmlinuz\"\n";
     fs::write(&path, text).unwrap();
-    let sets: Vec<_> = sets.iter().map(|set| (*set).to_owned()).collect();
+    let sets: Vec<_> = sets.iter().map(|set| Setting::from(*set)).collect();
     load(&path, &sets)
 }
 
@@ -108,4 +109,46 @@ fn what_is_wrong_with_an_option_has_its_name() {
     let error = from_args(&args, &[]).unwrap_err().to_string();
     assert!(error.contains("\n--memory: \"X\" is no unit"), "{error}");
     assert!(error.contains("\n--cpus: expected an integer from 1 to 512, found 0"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_with_what_an_option_stands_for_has_its_name() {
+    let dir = files();
+    let kernel = dir.path().join("vmlinuz").to_str().unwrap().to_owned();
+    let share = Setting {
+        text: "devices.virtio+={kind = 'fs', path = '/none/such'}".to_owned(),
+        option: Some("--share /none/such".to_owned()),
+    };
+    let args = OneOff { kernel, ..OneOff::default() };
+    let sets = [share, "base.name=x".into(), "base.nmae=y".into()];
+    let error = from_args(&args, &sets).unwrap_err().to_string();
+    assert!(error.contains("--share /none/such: /none/such: No such file"), "{error}");
+    assert!(error.contains("--set #2: unknown key \"nmae\""), "{error}");
+}
+
+#[test]
+fn a_value_joins_a_list_that_is_there_or_not() {
+    let share = "devices.virtio+={kind = 'fs', path = '/', tag = 'all', readonly = true}";
+    let config = with_sets(&["devices.virtio+={kind = 'rng'}", share]).unwrap();
+    let names: Vec<_> = config.devices.virtio.iter().map(|device| &*device.name).collect();
+    assert_eq!(names, ["rng0", "fs0"]);
+    let DeviceConfig::Fs(fs) = &config.devices.virtio[1].device else { panic!("{names:?}") };
+    let expect = FsConfig { path: "/".into(), tag: "all".into(), readonly: true, discard: false };
+    assert_eq!(*fs, expect);
+    let error = with_sets(&["base.cpu_num+=1"]).unwrap_err().to_string();
+    assert!(error.contains("no list"), "{error}");
+}
+
+#[test]
+fn a_share_that_cannot_be_is_told_with_its_place() {
+    for (row, expect) in [
+        ("{kind = 'fs'}", "devices.virtio[0]: this share has no path"),
+        ("{kind = 'fs', path = '/none/such'}", "path: /none/such: No such file"),
+        ("{kind = 'fs', path = '/dev/null'}", "path: /dev/null is no directory"),
+        ("{kind = 'fs', path = '/', tag = ''}", "tag: \"\" is no tag"),
+        ("{kind = 'fs', path = '/', tag = 'this one is one byte longer than it may'}", "is no tag"),
+    ] {
+        let error = with_sets(&[&format!("devices.virtio+={row}")]).unwrap_err().to_string();
+        assert!(error.contains(expect), "{error}");
+    }
 }

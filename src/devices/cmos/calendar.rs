@@ -3,6 +3,7 @@
 /// A moment as a clock on the wall shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DateTime {
+    /// Up to 9999.
     pub year: u16,
     /// 1 to 12.
     pub month: u8,
@@ -10,8 +11,11 @@ pub struct DateTime {
     pub day: u8,
     /// 1 (Sunday) to 7.
     pub weekday: u8,
+    /// 0 to 23.
     pub hour: u8,
+    /// 0 to 59.
     pub minute: u8,
+    /// 0 to 59.
     pub second: u8,
 }
 

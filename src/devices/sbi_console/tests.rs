@@ -1,39 +1,18 @@
-use vm_memory::GuestRegionMmap;
-
 use super::*;
 use crate::{
     addr::{AccessWidth, GuestPhysAddrRange, MappingFlags},
+    addrspace::testing::empty,
     devices::{
         BaseDeviceOps, IrqLine,
         console::RecordingConsole,
         serial::{self, Serial},
         testing::window,
     },
-    hal::{HalResult, MemorySlots},
 };
 
 const RAM: u64 = 0x8000_0000;
 const RAM_SIZE: u64 = 0x1_0000;
 const RAM_END: u64 = RAM + RAM_SIZE;
-
-/// Nobody runs in this memory.
-struct NoSlots;
-
-impl MemorySlots for NoSlots {
-    fn map_memory(
-        &self,
-        _: u32,
-        _: &Arc<GuestRegionMmap>,
-        _: GuestPhysAddrRange,
-        _: MappingFlags,
-    ) -> HalResult {
-        Ok(())
-    }
-
-    fn unmap_memory(&self, _: u32) -> HalResult {
-        Ok(())
-    }
-}
 
 struct Guest {
     console: SbiConsole,
@@ -47,7 +26,7 @@ impl Guest {
         let out = Arc::new(RecordingConsole::default());
         let line = IrqLine::unconnected();
         let uart = Arc::new(Serial::new("uart", window(8), line, out.clone()).unwrap());
-        let mem = AddrSpace::new_empty(Arc::new(NoSlots));
+        let mem = empty();
         let flags = MappingFlags::READ | MappingFlags::WRITE;
         // Two areas, one right behind the other.
         mem.map_alloc(GuestPhysAddr(RAM), RAM_SIZE / 2, flags, true).unwrap();

@@ -22,6 +22,8 @@ use crate::{
 /// INTIDs: 0 to 15 are SGIs, from 16 on PPIs, from 32 on SPIs, from 1020 on special (IHI 0069, 2.2).
 pub const FIRST_SPI: u32 = 32;
 const SPECIAL: u32 = 1020;
+/// How many a GICv2 of KVM's has, unless told otherwise.
+pub const V2_LINES: u32 = 256;
 
 /// A VM's GIC.
 pub struct Gic {

@@ -55,6 +55,11 @@ pub fn set_gpr(fd: &VcpuFd, number: usize, value: u64) -> HalResult {
     OneReg::x(number).map_or(Ok(()), |reg| write(fd, reg, value))
 }
 
+/// Where the guest is; 0 if that cannot be had.
+pub fn pc(fd: &VcpuFd) -> u64 {
+    OneReg::PC.get(fd).unwrap_or_default()
+}
+
 /// The registers, for a person.
 pub fn dump(fd: &VcpuFd) -> VCpuDump {
     let general = NAMES.into_iter().enumerate();

@@ -5,9 +5,10 @@ use std::mem::offset_of;
 
 use kvm_bindings::{
     KVM_REG_RISCV, KVM_REG_RISCV_CONFIG, KVM_REG_RISCV_CORE, KVM_REG_RISCV_CSR,
-    KVM_REG_RISCV_CSR_GENERAL, KVM_REG_RISCV_ISA_EXT, KVM_REG_RISCV_ISA_MULTI_EN,
-    KVM_REG_RISCV_SBI_EXT, KVM_REG_RISCV_SBI_SINGLE, KVM_REG_RISCV_TIMER, KVM_REG_SIZE_U64,
-    kvm_riscv_config, kvm_riscv_core, kvm_riscv_csr, kvm_riscv_timer,
+    KVM_REG_RISCV_CSR_GENERAL, KVM_REG_RISCV_FP_D, KVM_REG_RISCV_ISA_EXT,
+    KVM_REG_RISCV_ISA_MULTI_EN, KVM_REG_RISCV_SBI_EXT, KVM_REG_RISCV_SBI_SINGLE,
+    KVM_REG_RISCV_TIMER, KVM_REG_SIZE_U32, KVM_REG_SIZE_U64, kvm_riscv_config, kvm_riscv_core,
+    kvm_riscv_csr, kvm_riscv_timer,
 };
 use kvm_ioctls::VcpuFd;
 
@@ -75,6 +76,25 @@ impl OneReg {
         Self::new(KVM_REG_RISCV_SBI_EXT | KVM_REG_RISCV_SBI_SINGLE, id as usize)
     }
 
+    /// `f0` to `f31`, of the D extension.
+    pub const fn f(number: usize) -> Self {
+        Self::new(KVM_REG_RISCV_FP_D, number & 31)
+    }
+
+    /// 32 bits.
+    pub const FCSR: Self =
+        Self(KVM_REG_RISCV as u64 | KVM_REG_SIZE_U32 | KVM_REG_RISCV_FP_D as u64 | 32);
+
+    pub fn get_word(self, fd: &VcpuFd) -> Result<u32, kvm_ioctls::Error> {
+        let mut bytes = [0; 4];
+        fd.get_one_reg(self.0, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    pub fn set_word(self, fd: &VcpuFd, value: u32) -> Result<(), kvm_ioctls::Error> {
+        fd.set_one_reg(self.0, &value.to_le_bytes()).map(drop)
+    }
+
     pub fn get(self, fd: &VcpuFd) -> Result<u64, kvm_ioctls::Error> {
         let mut bytes = [0; 8];
         fd.get_one_reg(self.0, &mut bytes)?;
@@ -104,6 +124,8 @@ mod tests {
         assert_eq!(OneReg::ZICBOP_BLOCK_SIZE.0, 0x8030_0000_0100_0007);
         assert_eq!(OneReg::isa_extensions(1).0, 0x8030_0000_0701_0001);
         assert_eq!(OneReg::sbi_extension(9).0, 0x8030_0000_0800_0009);
+        assert_eq!(OneReg::f(31).0, 0x8030_0000_0600_001f);
+        assert_eq!(OneReg::FCSR.0, 0x8020_0000_0600_0020);
         assert_eq!(OneReg::x(0), None);
         assert_eq!(OneReg::x(32), None);
     }

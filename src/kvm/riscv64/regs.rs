@@ -47,6 +47,7 @@ const SSTATUS_SPP: u64 = 1 << 8;
 /// Exception codes in `scause`.
 const INSTRUCTION_ACCESS_FAULT: u64 = 1;
 const ILLEGAL_INSTRUCTION: u64 = 2;
+const BREAKPOINT: u64 = 3;
 
 /// How many bits a physical address has at most (`satp` has a page's number in 44).
 const PHYSICAL_BITS: u32 = 56;
@@ -68,6 +69,18 @@ impl General {
 
     pub fn write(&self, fd: &VcpuFd) -> HalResult {
         self.0.iter().zip(general()).try_for_each(|(value, reg)| write(fd, reg, *value))
+    }
+}
+
+impl General {
+    /// `x0` to `x31`.
+    pub fn x(&self, number: usize) -> u64 {
+        // `pc` is in the place of `x0`, which is 0.
+        if number == 0 { 0 } else { self.0.get(number).copied().unwrap_or_default() }
+    }
+
+    pub const fn pc(&self) -> u64 {
+        self.0[0]
     }
 }
 
@@ -117,6 +130,11 @@ pub fn raise_fetch_fault(fd: &VcpuFd) -> HalResult<bool> {
     Ok(true)
 }
 
+/// Raises the exception of the `ebreak` at `pc`; `stval` is its address.
+pub fn raise_breakpoint(fd: &VcpuFd) -> HalResult {
+    raise(fd, BREAKPOINT, OneReg::PC.get(fd).map_err(read_failed)?)
+}
+
 fn raise(fd: &VcpuFd, cause: u64, value: u64) -> HalResult {
     let get = |reg: OneReg| reg.get(fd).map_err(read_failed);
     let from_user = get(OneReg::MODE)? == u64::from(KVM_RISCV_MODE_U);
@@ -134,6 +152,11 @@ const fn sstatus_in_trap(sstatus: u64, from_user: bool) -> u64 {
     let kept = sstatus & !(SSTATUS_SIE | SSTATUS_SPIE | SSTATUS_SPP);
     let enabled = if sstatus & SSTATUS_SIE != 0 { SSTATUS_SPIE } else { 0 };
     kept | enabled | if from_user { 0 } else { SSTATUS_SPP }
+}
+
+/// Where the guest is; 0 if that cannot be had.
+pub fn pc(fd: &VcpuFd) -> u64 {
+    OneReg::PC.get(fd).unwrap_or_default()
 }
 
 /// The registers, for a person.
@@ -155,7 +178,7 @@ fn write(fd: &VcpuFd, reg: OneReg, value: u64) -> HalResult {
     reg.set(fd, value).map_err(|errno| HalError::failed("set a register (KVM_SET_ONE_REG)", errno))
 }
 
-fn read_failed(errno: kvm_ioctls::Error) -> HalError {
+pub fn read_failed(errno: kvm_ioctls::Error) -> HalError {
     HalError::failed("read a register (KVM_GET_ONE_REG)", errno)
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Layouts: Intel SDM vol. 3, 2.5 (control registers), 3.4.5 (segment descriptors).
 
-use kvm_bindings::{kvm_dtable, kvm_lapic_state, kvm_regs, kvm_segment, kvm_sregs};
-use kvm_ioctls::VcpuFd;
+use kvm_bindings::{
+    KVM_SYNC_X86_REGS, kvm_dtable, kvm_lapic_state, kvm_regs, kvm_segment, kvm_sregs,
+};
+use kvm_ioctls::{SyncReg, VcpuFd};
 
 use crate::{
     addr::GuestPhysAddr,
@@ -152,6 +154,21 @@ fn gpr(regs: &mut kvm_regs, number: usize) -> Option<&mut u64> {
         15 => &mut regs.r15,
         _ => return None,
     })
+}
+
+/// Where the guest is; 0 if that cannot be had. Asked for once, registers come with each exit from
+/// then on where KVM can do that (`leaves_registers`), so that a call costs no system call.
+pub fn pc(fd: &mut VcpuFd, leaves_registers: bool) -> u64 {
+    if fd.get_kvm_run().kvm_valid_regs & u64::from(KVM_SYNC_X86_REGS) != 0 {
+        return fd.sync_regs().regs.rip;
+    }
+    let Ok(regs) = fd.get_regs() else { return 0 };
+    if leaves_registers {
+        fd.set_sync_valid_reg(SyncReg::Register);
+        // Until the next exit.
+        fd.sync_regs_mut().regs = regs;
+    }
+    regs.rip
 }
 
 /// The registers, for a person.

@@ -14,6 +14,7 @@ use crate::{
         channels, describe,
         fdt::{Node, Tree},
         parts::{DevicePlan, Model, Window},
+        pci, virtio,
     },
 };
 
@@ -67,7 +68,7 @@ pub fn tree(host: &Aarch64Platform, told: &Told<'_>) -> Tree {
             .cell("phandle", CLOCK),
     ];
     let children = own.into_iter().chain(pmu).chain(interrupt_controller(gic)).chain(devices);
-    let children = children.chain(buttons(told)).collect();
+    let children = children.chain(buttons(told)).chain(pci(told)).collect();
     let serial = told.hardware.device(Model::Pl011).and_then(node_name).unwrap_or_default();
     let compatible = ["axvmm,virt", "linux,dummy-virt"];
     let mut tree = describe::tree("axvmm virt", &compatible, told, &format!("/{serial}"), children);
@@ -150,7 +151,7 @@ fn device(device: &DevicePlan) -> Option<Node> {
     let node = Node::new(node_name(device)?).reg(&[range]);
     let node = match device.irq {
         Some(intid) => {
-            let trigger = if device.model.is_channels() { EDGE_RISING } else { LEVEL_HIGH };
+            let trigger = if device.model.is_edge_triggered() { EDGE_RISING } else { LEVEL_HIGH };
             node.cells("interrupts", &[SHARED, intid - SPI, trigger])
         }
         None => node,
@@ -170,12 +171,21 @@ fn device(device: &DevicePlan) -> Option<Node> {
             .cell("#gpio-cells", 2)
             .cell("phandle", GPIO),
         Model::Pvpanic => node.text("compatible", "qemu,pvpanic-mmio"),
+        Model::VirtioMmio => node.text("compatible", virtio::MMIO_COMPATIBLE).flag("dma-coherent"),
         Model::Doorbell => node.text("compatible", doorbell::COMPATIBLE),
         Model::IvcChannels | Model::IvcChannelsToRead => {
             node.text("compatible", channels::COMPATIBLE)
         }
+        Model::Custom(_) | Model::VfioUser => {
+            node.text("compatible", device.compatible.as_deref()?)
+        }
         _ => return None,
     })
+}
+
+/// PCI, whose messages go to the ITS, each device by its requester id.
+fn pci(told: &Told<'_>) -> Option<Node> {
+    Some(pci::node(told)?.cells("msi-map", &[0, ITS, 0, 0x1_0000]))
 }
 
 /// The power button (`gpio-keys.yaml`).
@@ -189,7 +199,7 @@ fn buttons(told: &Told<'_>) -> Option<Node> {
 }
 
 fn node_name(device: &DevicePlan) -> Option<String> {
-    Some(at(&device.name, &device.window)?.name)
+    Some(at(describe::node_name(device), &device.window)?.name)
 }
 
 fn at(name: &str, window: &Window) -> Option<Node> {

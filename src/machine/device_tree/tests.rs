@@ -67,12 +67,12 @@ fn a_tree_tells_of_the_command_line_and_the_initrd() {
         let tree = tree(&plan);
         let chosen = node(&tree, "chosen");
         assert_eq!(chosen.get("bootargs").unwrap(), b"quiet\0");
-        let initrd = plan.boot.initrd.unwrap();
+        let initrd = plan.boot.as_ref().unwrap().initrd.unwrap();
         assert_eq!(chosen.get_number("linux,initrd-start"), Some(initrd.gpa.0));
         assert_eq!(chosen.get_number("linux,initrd-end"), Some(initrd.gpa.0 + initrd.size));
         let table = &plan.tables[0];
         assert_eq!((table.gpa, table.size), (GuestPhysAddr(base), blob(&plan).len() as u64));
-        assert_eq!(plan.boot.dtb.unwrap().gpa, table.gpa);
+        assert_eq!(plan.boot.as_ref().unwrap().dtb.unwrap().gpa, table.gpa);
     }
 }
 
@@ -223,7 +223,7 @@ fn what_is_to_be_patched_is_and_all_else_stays() {
         assert_eq!(node(&tree, "mine").get_cell("phandle"), Some(0x77));
         let chosen = node(&tree, "chosen");
         assert_eq!(chosen.get("bootargs").unwrap(), b"quiet\0");
-        let initrd = plan.boot.initrd.unwrap();
+        let initrd = plan.boot.as_ref().unwrap().initrd.unwrap();
         assert_eq!(chosen.get_number("linux,initrd-start"), Some(initrd.gpa.0));
         assert_eq!(plan.tables[0].with_seeds().unwrap().len(), blob(&plan).len());
         assert_ne!(plan.tables[0].with_seeds().unwrap(), blob(&plan));

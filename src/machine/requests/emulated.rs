@@ -4,7 +4,11 @@ use super::{Answer, Offer, passthrough::told};
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange},
     devices::EmuDeviceType,
-    machine::{board::OwnRow, channels, parts::Window},
+    machine::{
+        board::OwnRow,
+        channels,
+        parts::{DevicePlan, Model, Window},
+    },
     vm::config::EmulatedDeviceConfig,
 };
 
@@ -34,10 +38,22 @@ impl Offer<'_> {
                 "a {} belongs to another architecture than {}; leave the row out",
                 row.emu_type, self.arch
             )),
-            EmuDeviceType::FwCfg
-            | EmuDeviceType::VirtioBlk
-            | EmuDeviceType::VirtioNet
-            | EmuDeviceType::VirtioConsole => {
+            EmuDeviceType::VirtioBlk => self.virtio(
+                row,
+                "there is no image for it; write kernel.disk_path, which is for the first of such \
+                 rows, or a [[devices.virtio]] with kind = \"block\" and the row's name",
+            ),
+            EmuDeviceType::VirtioNet => self.virtio(
+                row,
+                "there is no card for it; write a [[devices.virtio]] with kind = \"net\" and the \
+                 row's name",
+            ),
+            EmuDeviceType::VirtioConsole => self.virtio(
+                row,
+                "there is no console for it; write a [[devices.virtio]] with kind = \"console\" and \
+                 the row's name",
+            ),
+            EmuDeviceType::FwCfg => {
                 Answer::refuse(format!("this board has no {}; leave the row out", row.emu_type))
             }
         }
@@ -56,6 +72,19 @@ impl Offer<'_> {
             false if window.is_some_and(|window| self.boards_own(window).is_some()) => by,
             false => format!("{by}; {} is left empty", row.base_gpa),
         })
+    }
+
+    /// The virtio device that there is a window for; `missing` says what to write if none is.
+    fn virtio(&self, row: &EmulatedDeviceConfig, missing: &str) -> Answer {
+        let is_there = |device: &&DevicePlan| {
+            let window = device.window.mmio();
+            device.model == Model::VirtioMmio
+                && window.is_some_and(|window| window.first() == row.base_gpa)
+        };
+        match self.hardware.devices.iter().find(is_there) {
+            Some(device) => Answer::as_asked(told(device)),
+            None => Answer::refuse(missing),
+        }
     }
 
     /// The serial port, if it is where the row has it.

@@ -93,7 +93,7 @@ fn is_controller(name: &str) -> bool {
 
 /// A device and where it is.
 pub fn told(device: &DevicePlan) -> String {
-    let DevicePlan { name, model, window, irq } = device;
+    let DevicePlan { name, model, window, irq, .. } = device;
     let irq = irq.map_or(String::new(), |irq| format!(", interrupt {irq}"));
     format!("{name} ({model}) at {window}{irq}")
 }

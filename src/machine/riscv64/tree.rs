@@ -15,6 +15,7 @@ use crate::{
         channels, describe,
         fdt::{Node, Tree},
         parts::{DevicePlan, Model},
+        pci, virtio,
     },
 };
 
@@ -43,7 +44,8 @@ pub fn tree(host: &Riscv64Platform, told: &Told<'_>) -> Tree {
         .cell("#size-cells", 2)
         .flag("ranges")
         .children(devices)
-        .children(advanced(controller, told));
+        .children(advanced(controller, told))
+        .children(pci(told));
     let serial = told.hardware.device(Model::Uart16550).and_then(node);
     let serial = serial.map(|node| node.name).unwrap_or_default();
     let children = [cpus(host, told), soc].into_iter().chain(switches(told)).collect();
@@ -147,7 +149,7 @@ fn device(device: &DevicePlan, controller: &InterruptController, told: &Told<'_>
             let node = node.cell("interrupt-parent", CONTROLLER);
             match controller {
                 InterruptController::Aia { .. } => {
-                    let edge = device.model.is_channels();
+                    let edge = device.model.is_edge_triggered();
                     let trigger = if edge { EDGE_RISING } else { LEVEL_HIGH };
                     node.cells("interrupts", &[irq, trigger])
                 }
@@ -163,9 +165,13 @@ fn device(device: &DevicePlan, controller: &InterruptController, told: &Told<'_>
             .texts("compatible", &["sifive,test1", "sifive,test0", "syscon"])
             .cell("phandle", TEST),
         Model::Pvpanic => node.text("compatible", "qemu,pvpanic-mmio"),
+        Model::VirtioMmio => node.text("compatible", virtio::MMIO_COMPATIBLE).flag("dma-coherent"),
         Model::Doorbell => node.text("compatible", doorbell::COMPATIBLE),
         Model::IvcChannels | Model::IvcChannelsToRead => {
             node.text("compatible", channels::COMPATIBLE)
+        }
+        Model::Custom(_) | Model::VfioUser => {
+            node.text("compatible", device.compatible.as_deref()?)
         }
         Model::Plic => node
             .texts("compatible", &["sifive,plic-1.0.0", "riscv,plic0"])
@@ -177,6 +183,11 @@ fn device(device: &DevicePlan, controller: &InterruptController, told: &Told<'_>
             .cell("phandle", CONTROLLER),
         _ => return None,
     })
+}
+
+/// PCI, whose messages go to the IMSICs.
+fn pci(told: &Told<'_>) -> Option<Node> {
+    Some(pci::node(told)?.cell("msi-parent", MESSAGES))
 }
 
 /// How to power off and to reset (`syscon-poweroff.yaml`, `syscon-reboot.yaml`).
@@ -198,5 +209,5 @@ fn switches(told: &Told<'_>) -> Vec<Node> {
 }
 
 fn node(device: &DevicePlan) -> Option<Node> {
-    Some(Node::at(&device.name, device.window.mmio()?.first().0))
+    Some(Node::at(describe::node_name(device), device.window.mmio()?.first().0))
 }

@@ -5,6 +5,7 @@
 //! All addresses come from the plan's devices: what is described exists, and as described.
 
 mod dsdt;
+mod pci;
 
 use acpi_tables::{
     Aml,
@@ -15,6 +16,7 @@ use acpi_tables::{
     sdt::Sdt,
     xsdt::XSDT,
 };
+use pci::Pci;
 
 use super::{IOAPIC, LOCAL_APIC, port};
 use crate::{
@@ -57,7 +59,8 @@ pub fn tables(
     let fadt = layout.put("FADT", &fadt(devices, dsdt));
     let madt = layout.put("MADT", &madt(cpus));
     let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
-    [fadt, madt].into_iter().for_each(|table| xsdt.add_entry(table));
+    let mcfg = Pci::of(devices).map(|pci| layout.put("MCFG", &pci.mcfg()));
+    [fadt, madt].into_iter().chain(mcfg).for_each(|table| xsdt.add_entry(table));
     let xsdt = layout.put("XSDT", &xsdt);
     let size = layout.next - place.first().0;
     if size > place.len() {

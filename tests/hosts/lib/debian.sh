@@ -102,6 +102,58 @@ fetch_firmware() {
     mv -T "$work/firmware" "$dir"
 }
 
+# fetch_passt DIR: unpacks passt and the C library that it needs, of this architecture, into DIR, all or nothing. Under
+# `set -e`, with a directory `work` to do it in.
+fetch_passt() {
+    local dir=$1 name=debian-$debian_arch apt_options package
+    is_debian || die "passt for $debian_arch comes from Debian's archive: run this on Debian once, and copy $dir from there"
+    say "downloading passt for $debian_arch"
+    apt_root "$name" "$debian_arch"
+    write_sources "$cache/apt/$name/sources.list" "$kernel_suite"
+    logged apt-get "${apt_options[@]}" update
+    mkdir "$work/passt"
+    (cd "$work/passt" && logged apt-get "${apt_options[@]}" download passt libc6)
+    for package in "$work"/passt/*.deb; do dpkg -x "$package" "$work/passt/tree"; done
+    mkdir -p "${dir%/*}"
+    mv -T "$work/passt/tree" "$dir"
+    rm -r "$work/passt"
+}
+
+# needed_libraries TREE DIR FILE: copies the libraries that FILE needs, out of an unpacked TREE, into DIR.
+needed_libraries() {
+    local tree=$1 dir=$2 file=$3 name found
+    while read -r name; do
+        [ ! -e "$dir/$name" ] || continue
+        found=$(find "$tree/usr" -name "$name" | head -n 1)
+        [ -n "$found" ] || { say "no $name, which $file needs" && return 1; }
+        cp -L "$found" "$dir/$name"
+        needed_libraries "$tree" "$dir" "$dir/$name"
+    done < <(readelf -d "$file" | sed -n 's/.*(NEEDED).*\[\(.*\)\]$/\1/p')
+}
+
+# fetch_backends DIR: what others have as vhost-user backends, of this architecture, into DIR, with the libraries that
+# they need in DIR/lib, all or nothing. Under `set -e`, with a directory `work` to do it in.
+fetch_backends() {
+    local dir=$1 name=debian-$debian_arch new=$work/backends/new tree=$work/backends/tree apt_options package program
+    is_debian || die "virtiofsd for $debian_arch comes from Debian's archive: run this on Debian once, and copy $dir from there"
+    say "downloading virtiofsd and qemu-storage-daemon for $debian_arch"
+    apt_root "$name" "$debian_arch"
+    write_sources "$cache/apt/$name/sources.list" "$kernel_suite"
+    logged apt-get "${apt_options[@]}" update
+    mkdir -p "$new/lib" "$work/backends/partial"
+    # Nothing is there already in such an apt root: it is all that they need.
+    logged apt-get "${apt_options[@]}" -o "Dir::Cache::Archives=$work/backends" -o APT::Keep-Downloaded-Packages=true \
+        -o Debug::NoLocking=true install --download-only --no-install-recommends -y virtiofsd qemu-utils
+    for package in "$work"/backends/*.deb; do dpkg -x "$package" "$tree"; done
+    for program in libexec/virtiofsd bin/qemu-storage-daemon; do
+        cp "$tree/usr/$program" "$new"
+        needed_libraries "$tree" "$new/lib" "$tree/usr/$program"
+    done
+    mkdir -p "${dir%/*}"
+    mv -T "$new" "$dir"
+    rm -r "$work/backends"
+}
+
 # fetch_debian DIR: unpacks this architecture's kernel and busybox into DIR, all or nothing.
 # Under `set -e`, with a directory `work` to do it in.
 fetch_debian() {

@@ -13,14 +13,13 @@ use nix::{
 use crate::cli::console::terminal;
 
 /// Signals that end the process: it tidies up first.
-const ENDING: [Signal; 9] = [
+const ENDING: [Signal; 8] = [
     Signal::SIGALRM,
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGPWR,
     Signal::SIGQUIT,
     Signal::SIGTERM,
-    Signal::SIGUSR1,
     Signal::SIGUSR2,
     Signal::SIGXCPU,
 ];
@@ -37,7 +36,7 @@ pub fn block() -> nix::Result<SignalFd> {
     for signal in ENDING.into_iter().filter(|signal| !is_ignored(*signal)) {
         events.add(signal);
     }
-    for signal in [Signal::SIGTSTP, Signal::SIGCONT] {
+    for signal in [Signal::SIGTSTP, Signal::SIGCONT, Signal::SIGWINCH, Signal::SIGUSR1] {
         if !is_ignored(signal) {
             events.add(signal);
         }

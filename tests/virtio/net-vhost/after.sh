@@ -1,0 +1,3 @@
+#!/bin/sh
+kill "$(cat httpd.pid)"
+grep '^vhost-' threads
