@@ -139,6 +139,8 @@ impl Lifecycle {
         if inner.threads == 0 && inner.stop_reason.is_some() {
             self.set(VMStatus::Stopped);
         }
+        // Whoever waits for all to be parked waits for one fewer.
+        self.changed.notify_all();
         inner.threads == 0
     }
 
@@ -157,7 +159,8 @@ impl Lifecycle {
             inner = held.unwrap_or_else(|poisoned| poisoned.into_inner());
             inner.parked -= 1;
         }
-        drop(inner);
+        // By the status that the wait has ended for: a suspension that comes now finds a thread that
+        // enters and leaves again, and not one that has gone.
         self.status() == VMStatus::Running
     }
 

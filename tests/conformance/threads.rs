@@ -1,8 +1,11 @@
 //! vCPUs on threads of their own, and the life of the VM.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    hint,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use axvmm::{
@@ -118,6 +121,27 @@ fn suspended_vcpus_leave_the_guest_and_come_back() {
         fixture.vm.resume().unwrap();
     }
     assert!(fixture.vm.shutdown());
+    assert_eq!(threads.join().exit_status(), 0);
+}
+
+#[test]
+fn a_suspension_that_comes_with_the_resumption_loses_no_thread() {
+    let fixture = fixture([vec![up(1), up(2)], vec![], vec![]]);
+    let vm = &fixture.vm;
+    let threads = VCpuThreads::spawn(vm, || ()).unwrap();
+    vm.boot().unwrap();
+    (0..3).for_each(|vcpu_id| fixture.wait_for(vcpu_id, VCpuState::Running));
+    for round in 0..5000_u32 {
+        // At each of the moments at which a thread can be while it wakes up.
+        (0..round % 50 * 20).for_each(|_| hint::spin_loop());
+        vm.suspend().unwrap();
+        if round % 8 == 0 {
+            assert!(vm.wait_until_at_rest());
+        }
+        vm.resume().unwrap();
+    }
+    (0..3).for_each(|vcpu_id| fixture.wait_for(vcpu_id, VCpuState::Running));
+    assert!(vm.shutdown());
     assert_eq!(threads.join().exit_status(), 0);
 }
 
