@@ -21,12 +21,10 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fmt, io,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::{fmt, io, sync::Arc};
 
 use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use vm_memory::{GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
@@ -295,7 +293,7 @@ impl AddrSpace {
     }
 
     fn lock(&self) -> MutexGuard<'_, SlotNumbers> {
-        self.changing.lock().unwrap_or_else(|held| held.into_inner())
+        self.changing.lock()
     }
 }
 

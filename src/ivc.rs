@@ -10,12 +10,11 @@ mod endpoint;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeMap;
 
 pub use endpoint::IvcEndpoint;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     addr::{GuestPhysAddr, MappingFlags},
@@ -86,7 +85,7 @@ pub struct IvcHub {
 
 impl IvcHub {
     fn lock(&self) -> MutexGuard<'_, Vec<Channel>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.channels.lock()
     }
 
     /// How many channels there are.

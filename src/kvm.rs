@@ -6,6 +6,8 @@ mod exits;
 mod host;
 mod kick;
 mod messages;
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
+mod one_reg;
 pub mod probe;
 mod run_page;
 mod vcpu;

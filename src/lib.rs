@@ -22,6 +22,7 @@
 //! | [`devices`] | emulated devices and the buses they stand on |
 //! | [`addrspace`] | guest memory |
 //! | [`hal`] | all that a VM asks of what lies beneath it: traits, exit reasons |
+//! | [`kept`] | what outlasts a device when its guest reboots |
 //! | [`ratelimit`] | what a guest can cause to be logged, a few lines at a time |
 //! | [`isa`] | what of instruction sets a debugger must know: page tables, jumps |
 //! | [`addr`] | addresses, widths, flags |
@@ -44,6 +45,7 @@ pub mod gdb;
 pub mod hal;
 pub mod isa;
 pub mod ivc;
+pub mod kept;
 pub mod kvm;
 pub mod machine;
 pub mod pci;

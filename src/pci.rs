@@ -20,7 +20,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 pub use aperture::Aperture;
 pub use bus::{Bus, SLOTS};
@@ -110,10 +110,6 @@ pub trait PciDevice: Send + Sync {
 /// The PCI requester id of the device in a slot of the only bus: bus, device, function.
 pub const fn requester_id(slot: u8) -> u32 {
     (slot as u32) << 3
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// A function and its slot.

@@ -1,9 +1,8 @@
 //! For log lines that a guest can trigger: a few, then a count.
 
-use std::{
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Lets `burst` events through in each `period` and counts the rest.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ impl RateLimit {
     }
 
     fn pass_at(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut state = self.state.lock();
         let fresh = state.since.is_none_or(|since| now.duration_since(since) >= self.period);
         if fresh {
             state.since = Some(now);

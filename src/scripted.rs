@@ -15,10 +15,11 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io, mem,
     ops::RangeInclusive,
-    sync::{Arc, Condvar, Mutex, MutexGuard},
+    sync::Arc,
     time::Instant,
 };
 
+use parking_lot::{Condvar, Mutex};
 use vm_memory::GuestRegionMmap;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -93,11 +94,11 @@ struct Shared {
 
 impl Shared {
     fn record(&self, call: Call) {
-        lock(&self.calls).push(call);
+        self.calls.lock().push(call);
     }
 
     fn signals_of(&self, vcpu_id: VCpuId) -> Arc<Signals> {
-        lock(&self.signals).entry(vcpu_id).or_default().clone()
+        self.signals.lock().entry(vcpu_id).or_default().clone()
     }
 
     /// Records an interrupt on its way to a vCPU, and makes it pending there.
@@ -109,7 +110,7 @@ impl Shared {
     }
 
     fn may_fail(&self, operation: &'static str) -> HalResult {
-        match lock(&self.failures).get_mut(operation) {
+        match self.failures.lock().get_mut(operation) {
             Some(0) => Err(HalError::failed(
                 format!("{operation} (as the script has it)"),
                 io::Error::from_raw_os_error(libc::EIO),
@@ -145,22 +146,18 @@ impl ScriptedHal {
     /// `create_vcpu`, `setup`, `vcpus_are_made`, `register_doorbell`, `signal_msi`, `connect_msi`,
     /// `trap_sys_regs`, `bind`, `unbind`, `debug` or `inject`.
     pub fn fail_after(&self, operation: &'static str, successes: usize) {
-        lock(&self.shared.failures).insert(operation, successes);
+        self.shared.failures.lock().insert(operation, successes);
     }
 
     /// What was asked so far.
     pub fn calls(&self) -> Vec<Call> {
-        lock(&self.shared.calls).clone()
+        self.shared.calls.lock().clone()
     }
 
     /// The same, which is forgotten then: for whoever asks much.
     pub fn take_calls(&self) -> Vec<Call> {
-        mem::take(&mut lock(&self.shared.calls))
+        mem::take(&mut self.shared.calls.lock())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What comes to a vCPU from outside, and wakes it.
@@ -187,15 +184,15 @@ impl Pending {
 
 impl Signals {
     fn change(&self, change: impl FnOnce(&mut Pending)) {
-        change(&mut lock(&self.pending));
+        change(&mut self.pending.lock());
         self.changed.notify_all();
     }
 
     /// Waits for a kick, or for what `until` looks at as well; whether it was a kick.
     fn wait(&self, until: impl Fn(&Pending) -> bool) -> bool {
         let waiting = |pending: &mut Pending| !pending.kicked && !until(pending);
-        let held = self.changed.wait_while(lock(&self.pending), waiting);
-        let mut pending = held.unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut pending = self.pending.lock();
+        self.changed.wait_while(&mut pending, waiting);
         let kicked = mem::take(&mut pending.kicked);
         if !kicked {
             // This one has come; the pin stays as its controller has it.
@@ -410,7 +407,7 @@ impl MsiSink for ScriptedHal {
 
     fn add_msi_route(&self) -> HalResult<u32> {
         self.shared.record(Call::AddMsiRoute);
-        let made = lock(&self.shared.calls).iter().filter(|it| **it == Call::AddMsiRoute).count();
+        let made = self.shared.calls.lock().iter().filter(|it| **it == Call::AddMsiRoute).count();
         Ok(made as u32 - 1)
     }
 
@@ -451,7 +448,7 @@ impl AxVMHal for ScriptedHal {
     }
 
     fn vcpu_create_config(&self, vcpu_id: VCpuId, _: usize, _: usize) -> HalResult<ScriptedConfig> {
-        let script = lock(&self.scripts).get_mut(vcpu_id).map(mem::take).unwrap_or_default();
+        let script = self.scripts.lock().get_mut(vcpu_id).map(mem::take).unwrap_or_default();
         Ok(ScriptedConfig { script, shared: self.shared.clone() })
     }
 

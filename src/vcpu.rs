@@ -6,12 +6,9 @@
 mod recent;
 mod state;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, TryLockError},
-    thread,
-};
+use std::{fmt, sync::Arc, thread};
 
+use parking_lot::{Mutex, MutexGuard};
 use recent::RecentExits;
 use state::AtomicState;
 pub use state::VCpuState;
@@ -182,12 +179,10 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     /// The architecture's part, unless another thread is bound to it.
     fn hold(&self, operation: &'static str) -> Result<MutexGuard<'_, Held<A>>, Error> {
         loop {
-            match self.held.try_lock() {
-                Ok(held) => return Ok(held),
-                // A thread that panicked while bound has left consistent state: the panic was ours,
-                // not the vCPU's.
-                Err(TryLockError::Poisoned(held)) => return Ok(held.into_inner()),
-                Err(TryLockError::WouldBlock) => {}
+            // Also after a thread has panicked while bound: the panic was ours, not the vCPU's, which
+            // it has left consistent.
+            if let Some(held) = self.held.try_lock() {
+                return Ok(held);
             }
             match self.state.get() {
                 found @ (VCpuState::Ready | VCpuState::Running) => {

@@ -33,11 +33,7 @@ mod spawn;
 mod tests;
 mod wire;
 
-use std::{
-    fmt,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 
@@ -45,6 +41,8 @@ pub use fixed::FixedDevice;
 pub use function::ServedFunction;
 pub use link::Link;
 pub use process::SOCKET;
+
+use crate::kept;
 
 /// Who the server is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -82,35 +80,17 @@ impl fmt::Display for Server {
     }
 }
 
-/// A device's server, as long as the configuration is there: the device is made anew when the guest
-/// reboots, and its server stays. It says nothing of what the device is.
-#[derive(Clone, Default)]
-pub struct Kept(Arc<Mutex<Option<Arc<Link>>>>);
+/// A device's server, as long as the configuration is there.
+pub type Kept = kept::Kept<Link>;
 
-impl Kept {
-    /// The server that is kept here, which is started if there is none yet.
-    ///
-    /// # Errors
-    /// As of [`Link::new`].
-    pub fn link(&self, name: &str, server: &Server) -> Result<Arc<Link>, String> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = &*kept {
-            return Ok(link.clone());
-        }
-        Ok(kept.insert(Arc::new(Link::new(name, server)?)).clone())
+/// The server that is kept here, which is started if there is none yet.
+///
+/// # Errors
+/// As of [`Link::new`].
+pub fn link(kept: &Kept, name: &str, server: &Server) -> Result<Arc<Link>, String> {
+    let mut kept = kept.lock();
+    if let Some(link) = &*kept {
+        return Ok(link.clone());
     }
-}
-
-impl PartialEq for Kept {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Kept {}
-
-impl fmt::Debug for Kept {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Kept")
-    }
+    Ok(kept.insert(Arc::new(Link::new(name, server)?)).clone())
 }

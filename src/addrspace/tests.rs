@@ -21,12 +21,12 @@ impl MemorySlots for Slots {
         if self.1.load(Ordering::Relaxed) {
             return Err(HalError::failed("map", io::Error::from(io::ErrorKind::OutOfMemory)));
         }
-        self.0.lock().unwrap().push((slot, range.len()));
+        self.0.lock().push((slot, range.len()));
         Ok(())
     }
 
     fn unmap_memory(&self, slot: u32) -> HalResult {
-        self.0.lock().unwrap().retain(|(mapped, _)| *mapped != slot);
+        self.0.lock().retain(|(mapped, _)| *mapped != slot);
         Ok(())
     }
 }
@@ -115,7 +115,7 @@ const LAZY: GuestPhysAddr = GuestPhysAddr(0x1_0000_0000);
 const MIB: u64 = 1 << 20;
 
 fn given(slots: &Slots) -> Vec<(u32, u64)> {
-    slots.0.lock().unwrap().clone()
+    slots.0.lock().clone()
 }
 
 #[test]

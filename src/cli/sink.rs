@@ -7,15 +7,10 @@
 
 mod thread;
 
-use std::{
-    collections::VecDeque,
-    io,
-    os::fd::AsFd,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, io, os::fd::AsFd, sync::Arc, time::Duration};
 
 use nix::sys::eventfd::EventFd;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use self::thread::Thread;
 
@@ -238,7 +233,7 @@ impl State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Lets the thread look at the state.
@@ -274,8 +269,7 @@ impl Shared {
         let patience = self.settings.patience;
         let must_wait = |state: &mut State| state.room() < bytes && !state.hurry && !state.stuck;
         state.waiting += 1;
-        let waited = self.room.wait_timeout_while(state, patience, must_wait);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        self.room.wait_while_for(&mut state, must_wait, patience);
         state.waiting -= 1;
         state.stuck |= state.room() < bytes;
         state

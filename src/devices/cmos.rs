@@ -6,12 +6,11 @@
 
 mod calendar;
 
-use std::{
-    fmt,
-    sync::{Mutex, PoisonError},
-};
+use std::fmt;
 
 pub use self::calendar::DateTime;
+use parking_lot::Mutex;
+
 use super::{Access, BaseDeviceOps, Effect, RegisterMap, RegisterName, byte_wide};
 use crate::addr::{AccessWidth, Port, PortRange};
 
@@ -164,7 +163,7 @@ impl BaseDeviceOps<PortRange> for Cmos {
 
     fn handle_read(&self, offset: u64, width: AccessWidth) -> Result<u64, Access> {
         check(offset, width)?;
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         // The index cannot be read back.
         let byte = |offset| if offset == DATA { self.read(&state) } else { 0xff };
         Ok(byte_wide::read(offset, width, byte))
@@ -172,7 +171,7 @@ impl BaseDeviceOps<PortRange> for Cmos {
 
     fn handle_write(&self, offset: u64, width: AccessWidth, val: u64) -> Result<Effect, Access> {
         check(offset, width)?;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         Ok(byte_wide::write(offset, width, val, |offset, byte| {
             match offset {
                 INDEX => state.index = byte & INDEX_MASK,

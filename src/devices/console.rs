@@ -1,11 +1,9 @@
 //! A guest's console, from the devices' side: where output goes, and how input comes.
 
-use std::{
-    io::{self, Write},
-    sync::{Mutex, PoisonError},
-};
+use std::io::{self, Write};
 
 use log::warn;
+use parking_lot::Mutex;
 use vmm_sys_util::eventfd::EventFd;
 
 /// Takes what the guest prints. Called from vCPU threads in the middle of an exit, with the
@@ -93,12 +91,12 @@ pub struct RecordingConsole(Mutex<Vec<u8>>);
 impl RecordingConsole {
     /// All bytes so far.
     pub fn bytes(&self) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 }
 
 impl ConsoleOut for RecordingConsole {
     fn put(&self, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
     }
 }

@@ -3,12 +3,9 @@
 
 mod config;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::Duration,
-};
+use std::{sync::Arc, thread, time::Duration};
 
+use parking_lot::Mutex;
 use vmm_sys_util::eventfd::EventFd;
 
 pub use self::config::{FaultAccess, FaultAction, FaultConfig, FaultWhen};
@@ -53,7 +50,7 @@ impl Fault {
 
     /// Whether it happens this time, which could be one.
     fn happens(&self) -> bool {
-        let mut chances = self.chances.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chances = self.chances.lock();
         chances.seen += 1;
         let happens = match self.config.when {
             FaultWhen::Always => true,

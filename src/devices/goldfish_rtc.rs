@@ -4,11 +4,9 @@
 //!
 //! It begins with the host's time. The guest can set it, which lasts as long as the machine.
 
-use std::{
-    fmt, io,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, io, time::Duration};
+
+use parking_lot::Mutex;
 
 use super::{
     Access, BaseDeviceOps, Effect, IrqLine, RegisterMap, RegisterName,
@@ -166,7 +164,7 @@ impl GoldfishRtc {
 
     /// Does `what` at the time that it is now, and all that comes of it.
     fn with<T>(&self, what: impl FnOnce(&mut State, u64) -> T) -> T {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         // Enough until the year 2554.
         let now = (self.clock)().as_nanos() as u64;
         state.look(now);
@@ -191,7 +189,7 @@ impl AlarmClock for GoldfishRtc {
     }
 
     fn due_in(&self) -> Option<Duration> {
-        let at = self.state.lock().unwrap_or_else(PoisonError::into_inner).timer_at?;
+        let at = self.state.lock().timer_at?;
         Some(Duration::from_nanos(at).saturating_sub((self.clock)()))
     }
 }

@@ -5,14 +5,9 @@
 //! Every command that is expected to answer does so at once, also those about the mouse port that
 //! is not there: a driver that waits in vain polls ten thousand times.
 
-use std::{
-    cell::Cell,
-    collections::VecDeque,
-    convert::Infallible,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{cell::Cell, collections::VecDeque, convert::Infallible, fmt, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use vm_superio::{I8042Device, Trigger};
 
 use super::{
@@ -263,8 +258,7 @@ impl I8042 {
 
     /// Does something with the state, and raises the interrupt when the lock is free again.
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        let mut state: MutexGuard<'_, State> =
-            self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state: MutexGuard<'_, State> = self.state.lock();
         let result = act(&mut state);
         let interrupt = std::mem::take(&mut state.interrupt);
         drop(state);

@@ -1,8 +1,7 @@
 //! The addresses that a guest's inter-VM channels come to be at (AxVisor's emulated device of type
 //! 0x0A, "IVC channel").
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use vm_allocator::{AddressAllocator, AllocPolicy};
 
 use crate::addr::{DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange};
@@ -44,7 +43,7 @@ impl IvcWindow {
     /// if there are none, or `size` is 0.
     pub fn alloc(&self, size: u64) -> Option<(GuestPhysAddr, u64)> {
         let size = size.checked_next_multiple_of(PAGE_SIZE).filter(|size| *size > 0)?;
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken.lock();
         let range = taken.addresses.allocate(size, PAGE_SIZE, AllocPolicy::FirstMatch).ok()?;
         let gpa = GuestPhysAddr(range.start());
         taken.channels.push((gpa, size));
@@ -53,7 +52,7 @@ impl IvcWindow {
 
     /// Gives back what [`Self::alloc`] gave; `false`: it is not in use.
     pub fn release(&self, gpa: GuestPhysAddr, size: u64) -> bool {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken.lock();
         let Some(at) = taken.channels.iter().position(|channel| *channel == (gpa, size)) else {
             return false;
         };

@@ -8,11 +8,9 @@
 //! waits outside until the guest listens: it has a receive interrupt unmasked and the receiver
 //! enabled (Linux unmasks it for a moment before it enables and drains), or it polls the flags.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{io, sync::Arc};
 
+use parking_lot::Mutex;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::{
@@ -349,7 +347,7 @@ impl Pl011 {
     /// Does `what` and all that comes of it.
     fn with<T>(&self, what: impl FnOnce(&mut State) -> T) -> T {
         let (result, tell) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             (what(&mut state), state.after())
         };
         if tell {

@@ -4,11 +4,9 @@
 //! It begins with the host's time, in seconds since 1970. The guest can set it, which lasts as long
 //! as the machine. It runs from the start, as firmware leaves it.
 
-use std::{
-    fmt, io,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, io, time::Duration};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Access, BaseDeviceOps, Effect, IrqLine, RegisterMap, RegisterName,
@@ -176,7 +174,7 @@ impl Pl031 {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

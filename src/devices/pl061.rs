@@ -5,10 +5,9 @@
 //! A guest that waits for edges may read a line only a while after its interrupt, when a button that
 //! was pressed and let go at once is up again. So a press lasts until the guest has seen it.
 
-use std::{
-    fmt,
-    sync::{Mutex, PoisonError},
-};
+use std::fmt;
+
+use parking_lot::Mutex;
 
 use super::{
     Access, BaseDeviceOps, Effect, IrqLine, RegisterMap, RegisterName,
@@ -205,7 +204,7 @@ impl Pl061 {
 
     /// Does `what` and all that comes of it.
     fn with<T>(&self, what: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let result = what(&mut state);
         state.after();
         result

@@ -15,10 +15,7 @@
 
 mod core;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use self::core::Core;
 use super::{Access, BaseDeviceOps, Effect, EmuDeviceType, RegisterMap, RegisterName};
@@ -26,6 +23,7 @@ use crate::{
     addr::{AccessWidth, GuestPhysAddrRange},
     hal::{ExternalIrq, IrqSink},
 };
+use parking_lot::{Mutex, MutexGuard};
 
 /// The highest source; there is none with the number 0. A device tree's `riscv,ndev`.
 pub const SOURCES: u32 = 95;
@@ -124,7 +122,7 @@ impl Plic {
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.lock()
     }
 
     fn pin(&self) -> impl FnMut(usize, bool) {

@@ -6,12 +6,9 @@
 //! the UART as soon as the guest listens there, and from then on only there; before that it comes
 //! here, if the guest has ever asked here.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, fmt, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{
@@ -154,7 +151,7 @@ impl SbiConsole {
     }
 
     fn lock(&self) -> MutexGuard<'_, Input> {
-        self.input.lock().unwrap_or_else(PoisonError::into_inner)
+        self.input.lock()
     }
 }
 

@@ -9,12 +9,9 @@
 //! standard input is ready at once) would be lost, so input waits outside until the guest listens:
 //! it has enabled the receive interrupt, or it polls the line status.
 
-use std::{
-    convert::Infallible,
-    io,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{convert::Infallible, io, sync::Arc};
 
+use parking_lot::Mutex;
 use vm_superio::{
     Trigger,
     serial::{NoEvents, Serial as Uart, SerialState},
@@ -224,7 +221,7 @@ impl<R: DeviceAddrRange> Serial<R> {
     /// Does `what` and all that comes of it.
     fn with<T>(&self, what: impl FnOnce(&mut State) -> T) -> T {
         let (result, tell) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             (what(&mut state), state.after())
         };
         if tell {

@@ -4,10 +4,11 @@ use std::{
     collections::VecDeque,
     io,
     os::fd::{AsFd, BorrowedFd},
-    sync::{Mutex, MutexGuard, PoisonError, Weak},
+    sync::Weak,
 };
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     hal::{AxVMHal, VCpuId},
@@ -57,7 +58,7 @@ impl<H: AxVMHal> Inbox<H> {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Event<H>>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+        self.events.lock()
     }
 }
 

@@ -31,12 +31,12 @@ impl MemorySlots for Hardware {
         _: GuestPhysAddrRange,
         _: MappingFlags,
     ) -> HalResult {
-        self.slots.lock().unwrap().push(slot);
+        self.slots.lock().push(slot);
         Ok(())
     }
 
     fn unmap_memory(&self, slot: u32) -> HalResult {
-        self.slots.lock().unwrap().retain(|other| *other != slot);
+        self.slots.lock().retain(|other| *other != slot);
         Ok(())
     }
 }
@@ -44,7 +44,7 @@ impl MemorySlots for Hardware {
 impl IrqSink for Hardware {
     fn set_irq(&self, irq: u32, high: bool) {
         if high {
-            self.pulses.lock().unwrap().push(irq);
+            self.pulses.lock().push(irq);
         }
     }
 }
@@ -95,11 +95,11 @@ impl Vm {
     }
 
     fn slots(&self) -> usize {
-        self.hardware.slots.lock().unwrap().len()
+        self.hardware.slots.lock().len()
     }
 
     fn pulses(&self) -> Vec<u32> {
-        self.hardware.pulses.lock().unwrap().clone()
+        self.hardware.pulses.lock().clone()
     }
 }
 

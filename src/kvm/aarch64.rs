@@ -11,7 +11,7 @@ mod smccc;
 use std::{
     ops::RangeInclusive,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::OnceLock,
 };
 
 pub use exits::{
@@ -27,6 +27,7 @@ use kvm_bindings::{
     kvm_irq_routing_entry, kvm_msi, kvm_vcpu_init,
 };
 use kvm_ioctls::{Cap, DeviceFd, VcpuFd, VmFd};
+use parking_lot::Mutex;
 pub use regs::{dump, set_gpr};
 
 use super::{
@@ -199,7 +200,7 @@ impl VmState {
             // It would have nobody to interrupt.
             init.features[0] &= !(1 << KVM_ARM_VCPU_PMU_V3);
         } else if self.has_feature(KVM_ARM_VCPU_PMU_V3) {
-            let mut pmus = self.pmus.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pmus = self.pmus.lock();
             pmus.push(second_descriptor(&fd, vcpu_id)?);
         }
         let is_boot_cpu = vcpu_id == 0;
@@ -213,7 +214,7 @@ impl VmState {
     /// The interrupt controller has a part for each vCPU, and the PMUs have an interrupt there.
     pub fn vcpus_are_made(&self, _: &VmFd) -> HalResult {
         self.gic.get().map_or(Ok(()), Gic::finish)?;
-        let pmus = std::mem::take(&mut *self.pmus.lock().unwrap_or_else(PoisonError::into_inner));
+        let pmus = std::mem::take(&mut *self.pmus.lock());
         pmus.iter().try_for_each(finish_pmu)
     }
 

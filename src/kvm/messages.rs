@@ -1,16 +1,14 @@
 //! Message-signalled interrupts: sent by a call, or by the host kernel when an eventfd is signalled
 //! (api.rst, KVM_SIGNAL_MSI, KVM_IRQFD, KVM_SET_GSI_ROUTING).
 
-use std::{
-    io,
-    sync::{Mutex, MutexGuard},
-};
+use std::io;
 
 use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_MSI_VALID_DEVID, KvmIrqRouting,
     kvm_irq_routing_entry,
 };
 use kvm_ioctls::VmFd;
+use parking_lot::{Mutex, MutexGuard};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{KvmHal, arch};
@@ -25,7 +23,7 @@ pub struct Routes(Mutex<Vec<Option<Msi>>>);
 
 impl Routes {
     fn lock(&self) -> MutexGuard<'_, Vec<Option<Msi>>> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.lock()
     }
 }
 

@@ -12,7 +12,7 @@ mod regs;
 use std::{
     ops::RangeInclusive,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -28,6 +28,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use one_reg::OneReg;
+use parking_lot::Mutex;
 use pins::Pins;
 pub use regs::{dump, set_gpr};
 
@@ -96,7 +97,7 @@ impl VmState {
 
     /// What a board must know. Only a vCPU can tell, so the first one is made for it.
     pub fn platform(&self, host: &KvmHost, vm: &VmFd) -> HalResult<Platform> {
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.first.lock();
         let fd = match &*first {
             Some(fd) => fd,
             None => first.insert(create_vcpu(vm, 0)?),
@@ -163,7 +164,7 @@ impl VmState {
             .hint("Leave phys_cpu_ids out, or write 0, 1, 2 and so on."));
         }
         let first = match vcpu_id {
-            0 => self.first.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            0 => self.first.lock().take(),
             _ => None,
         };
         let fd = first.map_or_else(|| create_vcpu(vm, vcpu_id), Ok)?;

@@ -4,12 +4,13 @@ use std::{
     collections::HashMap,
     io,
     ops::RangeInclusive,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, NoDatamatch, VmFd};
+use parking_lot::{Mutex, MutexGuard};
 use vm_memory::{GuestAddress, GuestMemoryRegion, GuestRegionMmap};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -79,7 +80,7 @@ impl KvmHal {
         if self.controller_is_made.get().is_some() {
             return Ok(());
         }
-        let _making = self.making.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _making = self.making.lock();
         if self.controller_is_made.get().is_none() {
             self.arch.create_interrupt_controller(&self.vm, self.interrupt_controller())?;
             self.controller_is_made.get_or_init(|| ());
@@ -98,8 +99,8 @@ impl KvmHal {
         unsafe { self.vm.set_user_memory_region(region) }.map_err(io::Error::from)
     }
 
-    fn held_slots(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Arc<GuestRegionMmap>>> {
-        self.slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn held_slots(&self) -> MutexGuard<'_, HashMap<u32, Arc<GuestRegionMmap>>> {
+        self.slots.lock()
     }
 }
 

@@ -1,6 +1,8 @@
 //! From planned devices to devices.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::{
     Button, Error, Handles, POWER_BUTTON_LINE, channels, custom,
@@ -107,7 +109,7 @@ pub fn make_devices<H: AxVMHal>(
         devices.add_hypercalls(console.clone());
         serial = console;
     }
-    let consoles = maker.surroundings.consoles.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let consoles = maker.surroundings.consoles.into_inner();
     for console in &consoles {
         serial = BesideSerial::join(serial, console).map_err(Error::EventFd)?;
     }

@@ -18,7 +18,7 @@ use crate::{
     devices::IrqLine,
     hal::MsiSink,
     pci::{SLOTS, Slotted, requester_id},
-    vfio_user::{FixedDevice, Link, ServedFunction},
+    vfio_user::{FixedDevice, Link, ServedFunction, link},
     vm::config::{VfioUserConfig, VfioUserPlace},
 };
 
@@ -51,7 +51,7 @@ impl VfioUserPlan {
 
     fn link(&self) -> Result<Arc<Link>, Error> {
         let VfioUserConfig { name, server, kept, .. } = &self.config;
-        kept.link(name, server).map_err(|problem| self.problem(problem))
+        link(kept, name, server).map_err(|problem| self.problem(problem))
     }
 }
 

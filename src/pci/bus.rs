@@ -1,10 +1,11 @@
 //! The bus: its functions by their slots, and where their BARs answer just now.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
-use super::{PciFunction, Slotted, lock};
+use super::{PciFunction, Slotted};
 use crate::{
     addr::{AccessWidth, DeviceAddrRange, GuestPhysAddr, GuestPhysAddrRange},
     devices::RegisterMap,
@@ -105,7 +106,7 @@ impl Bus {
     /// The function in a slot may have been moved, or told to answer or not to: has it so.
     pub fn settle(&self, slot: usize) {
         let Some(function) = self.function(slot) else { return };
-        let _moving = lock(&self.moving);
+        let _moving = self.moving.lock();
         let is_inside = |range: &GuestPhysAddrRange| {
             self.aperture.contains(range.first()) && self.aperture.contains(range.last())
         };

@@ -1,11 +1,12 @@
 //! A function: its configuration space, and what happens when a guest writes there.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::{
     Capability, Identity, Msix, PciDevice, PciFunction,
     config_space::{ConfigSpace, MEMORY_SPACE, reg},
-    lock,
     msix::{MSIX_SIZE, PENDING},
 };
 use crate::{
@@ -89,7 +90,7 @@ impl Function {
 
     /// Where the BAR answers; `None`: nowhere.
     fn place(&self) -> Option<GuestPhysAddrRange> {
-        let config = lock(&self.config);
+        let config = self.config.lock();
         if config.u16(reg::COMMAND) & MEMORY_SPACE == 0 {
             return None;
         }
@@ -128,7 +129,7 @@ impl Function {
 
     /// The access that the window is set to; `None`: none that can be made.
     fn through(&self, window: BarWindow) -> Option<(u64, AccessWidth)> {
-        let config = lock(&self.config);
+        let config = self.config.lock();
         let mut bar = [0];
         config.read(window.bar, &mut bar);
         let (offset, length) = (config.u32(window.offset), config.u32(window.length));
@@ -157,14 +158,14 @@ impl PciFunction for Function {
             if let Some((at, width)) = self.through(window) {
                 // What the device refuses reads as from a bus.
                 let value = self.read_bar(at, width).unwrap_or(width.mask());
-                lock(&self.config).put(window.data, &value.to_le_bytes()[..width.size()]);
+                self.config.lock().put(window.data, &value.to_le_bytes()[..width.size()]);
             }
         }
-        lock(&self.config).read(offset, bytes);
+        self.config.lock().read(offset, bytes);
     }
 
     fn write_config(&self, offset: usize, bytes: &[u8]) -> Effect {
-        let mut config = lock(&self.config);
+        let mut config = self.config.lock();
         config.write(offset, bytes);
         let control = self.msix_capability + MSIX_CONTROL;
         if touches(control, 2, offset, bytes.len()) {
@@ -178,7 +179,7 @@ impl PciFunction for Function {
             return Effect::None;
         };
         let Some((at, width)) = self.through(window) else { return Effect::None };
-        let value = u64::from(lock(&self.config).u32(window.data)) & width.mask();
+        let value = u64::from(self.config.lock().u32(window.data)) & width.mask();
         self.write_bar(at, width, value).unwrap_or(Effect::None)
     }
 

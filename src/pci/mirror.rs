@@ -1,12 +1,13 @@
 //! Configuration space as memory that the guest may only read: its reads are no exits then. A kernel
 //! reads a hundred registers of a function before its driver begins; its writes still come here.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::{
     Bus, PciFunction,
     bus::{FUNCTION, FUNCTIONS},
-    lock,
 };
 use crate::{
     addr::{DeviceAddrRange, GuestPhysAddrRange, MappingFlags},
@@ -41,7 +42,7 @@ impl Mirror {
 
     /// The guest reads: the next time it reads from memory.
     pub fn show(&self, bus: &Bus) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if *state == State::NotYet && bus.reads_through() {
             *state = State::Off;
         }
@@ -72,7 +73,7 @@ impl Mirror {
     /// The guest has written `len` bytes at `offset` of the function in `slot`: the memory has what
     /// became of them.
     pub fn follow(&self, slot: usize, function: &dyn PciFunction, offset: usize, len: usize) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if function.reads_through() {
             // What is read then depends on what the BAR has at that moment.
             if *state == State::Shown {

@@ -1,15 +1,11 @@
 //! MSI-X (PCI Local Bus 3.0, 6.8.2): a table of messages that the guest writes, masks for one and for
 //! all of them, and a bit for each that waits until its mask is gone.
 
-use std::{
-    mem,
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{mem, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, RwLock};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::lock;
 use crate::{
     addr::{AccessWidth, GuestPhysAddr},
     hal::{HalResult, Msi, MsiSink},
@@ -88,10 +84,10 @@ impl Msix {
 
     /// Interrupts by a vector; later, if it is masked.
     pub fn signal(&self, vector: u16) {
-        let control = self.control.read().unwrap_or_else(PoisonError::into_inner);
+        let control = self.control.read();
         let Some(vector) = self.vectors.get(usize::from(vector)) else { return };
         if control.is_enabled {
-            let mut vector = lock(vector);
+            let mut vector = vector.lock();
             vector.is_pending = true;
             self.settle(*control, &mut vector);
         }
@@ -100,8 +96,8 @@ impl Msix {
     /// An eventfd whose signals interrupt by a vector, without anybody in this process. `None`: the
     /// host cannot, or there is no such vector.
     pub fn eventfd(&self, vector: u16) -> Option<EventFd> {
-        let control = self.control.read().unwrap_or_else(PoisonError::into_inner);
-        let mut vector = lock(self.vectors.get(usize::from(vector))?);
+        let control = self.control.read();
+        let mut vector = self.vectors.get(usize::from(vector))?.lock();
         if vector.route.is_none() {
             let number = self.tell(self.sink.add_msi_route())?;
             let fd = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).ok()?;
@@ -113,10 +109,10 @@ impl Msix {
 
     /// The guest writes the capability's control: whether they are used, and all masked.
     pub(crate) fn set_control(&self, is_enabled: bool, is_masked: bool) {
-        let mut control = self.control.write().unwrap_or_else(PoisonError::into_inner);
+        let mut control = self.control.write();
         *control = Control { is_enabled, is_masked };
         for vector in &self.vectors {
-            self.settle(*control, &mut lock(vector));
+            self.settle(*control, &mut vector.lock());
         }
     }
 
@@ -126,7 +122,7 @@ impl Msix {
         for (at, byte) in (offset as usize..).zip(&mut bytes[..width.size()]) {
             *byte = match at.checked_sub(PENDING as usize) {
                 Some(at) => self.pending(at),
-                None => self.vectors.get(at / ENTRY).map_or(0, |it| lock(it).entry[at % ENTRY]),
+                None => self.vectors.get(at / ENTRY).map_or(0, |it| it.lock().entry[at % ENTRY]),
             };
         }
         u64::from_le_bytes(bytes)
@@ -138,7 +134,7 @@ impl Msix {
         let (first, bytes) = (offset as usize, value.to_le_bytes());
         for entry in first / ENTRY..=(first + width.size() - 1) / ENTRY {
             let Some(vector) = self.vectors.get(entry) else { break };
-            let mut vector = lock(vector);
+            let mut vector = vector.lock();
             for (at, byte) in (first..).zip(&bytes[..width.size()]) {
                 if at / ENTRY == entry {
                     vector.entry[at % ENTRY] = *byte;
@@ -155,7 +151,7 @@ impl Msix {
     fn pending(&self, byte: usize) -> u8 {
         let of_byte = self.vectors.iter().skip(byte.saturating_mul(8)).take(8);
         (0..).zip(of_byte).fold(0, |bits, (bit, vector)| {
-            let mut vector = lock(vector);
+            let mut vector = vector.lock();
             vector.take_signals();
             bits | u8::from(vector.is_pending) << bit
         })
@@ -183,7 +179,7 @@ impl Msix {
     }
 
     fn control(&self) -> Control {
-        *self.control.read().unwrap_or_else(PoisonError::into_inner)
+        *self.control.read()
     }
 
     /// What a guest makes of its messages is its business, so that trouble ends in the log.

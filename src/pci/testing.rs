@@ -1,10 +1,8 @@
 //! A host for tests: what it is asked for.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use parking_lot::Mutex;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::hal::{DoorbellAddr, Doorbells, HalError, HalResult, Msi, MsiSink};
@@ -30,7 +28,7 @@ pub struct Host {
 impl Host {
     /// All since the last call.
     pub fn take(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+        std::mem::take(&mut self.asked.lock())
     }
 
     pub fn routes(&self) -> u32 {
@@ -41,7 +39,7 @@ impl Host {
         let less = |left: u32| left.checked_sub(1);
         let order = Ordering::Relaxed;
         let refuses = left.is_some_and(|left| left.fetch_update(order, order, less).is_err());
-        self.asked.lock().unwrap().push(what);
+        self.asked.lock().push(what);
         if refuses { Err(HalError::host_cannot("do any more")) } else { Ok(()) }
     }
 }

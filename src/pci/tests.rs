@@ -1,5 +1,4 @@
-use std::sync::Mutex;
-
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::{
@@ -51,12 +50,12 @@ impl PciDevice for Probe {
 
     fn write(&self, offset: u64, width: AccessWidth, value: u64) -> Result<Effect, Access> {
         assert!(offset + width.size() as u64 <= BAR_SIZE.into());
-        self.written.lock().unwrap().push((offset, width, value));
+        self.written.lock().push((offset, width, value));
         Ok(if value == 0xff { Effect::PowerOff } else { Effect::None })
     }
 
     fn moved(&self, to: Option<GuestPhysAddr>) {
-        self.moves.lock().unwrap().push(to.map(|to| to.0));
+        self.moves.lock().push(to.map(|to| to.0));
     }
 }
 
@@ -149,7 +148,7 @@ impl Fixture {
     }
 
     fn moves(&self) -> Vec<Option<u64>> {
-        std::mem::take(&mut self.probe.moves.lock().unwrap())
+        std::mem::take(&mut self.probe.moves.lock())
     }
 
     /// Writes an entry of the MSI-X table through the aperture.
@@ -262,10 +261,10 @@ fn of_bars_over_each_other_one_answers() {
         fixture.aperture.handle_write(at, AccessWidth::Dword, value).unwrap()
     };
     assert_eq!(write(1), Effect::None);
-    assert_eq!(fixture.probe.written.lock().unwrap().len(), 1, "the one in the lowest slot");
+    assert_eq!(fixture.probe.written.lock().len(), 1, "the one in the lowest slot");
     fixture.command(0);
     assert_eq!(write(2), Effect::None);
-    assert_eq!(fixture.probe.written.lock().unwrap().len(), 1);
+    assert_eq!(fixture.probe.written.lock().len(), 1);
 }
 
 #[test]
@@ -283,13 +282,13 @@ fn the_window_in_configuration_space_reaches_the_bar() {
     assert_eq!(fixture.get(WINDOW + 16, AccessWidth::Byte), 0x21);
     let off = fixture.ecam.handle_write(WINDOW + 16, AccessWidth::Byte, 0xff);
     assert_eq!(off, Ok(Effect::PowerOff));
-    let written = fixture.probe.written.lock().unwrap().clone();
+    let written = fixture.probe.written.lock().clone();
     assert_eq!(written, [(0x120, AccessWidth::Dword, 0xabcd), (0x121, AccessWidth::Byte, 0xff)]);
     at(0, 0x122, 2);
     assert_eq!(fixture.get(WINDOW + 16, AccessWidth::Word), 0xffff, "the device refuses");
     // What cannot be done is not.
     fixture.set(WINDOW + 16, AccessWidth::Dword, 0x1234_5678);
-    let count = fixture.probe.written.lock().unwrap().len();
+    let count = fixture.probe.written.lock().len();
     for (bar, offset, length) in [
         (1, 0, 4),
         (0, 0x122, 4),
@@ -304,7 +303,7 @@ fn the_window_in_configuration_space_reaches_the_bar() {
         fixture.set(WINDOW + 16, AccessWidth::Dword, 7);
         assert_eq!(fixture.get(WINDOW + 16, AccessWidth::Dword), 7, "{bar} {offset:#x} {length}");
     }
-    assert_eq!(fixture.probe.written.lock().unwrap().len(), count);
+    assert_eq!(fixture.probe.written.lock().len(), count);
     // The MSI-X table is the function's own.
     at(0, TABLE + 12, 4);
     assert_eq!(fixture.get(WINDOW + 16, AccessWidth::Dword), 1);
@@ -490,7 +489,7 @@ proptest! {
                 let aperture = fixture.bus.aperture();
                 aperture.contains(it.first()) && aperture.contains(it.last())
             });
-            let moves = fixture.probe.moves.lock().unwrap();
+            let moves = fixture.probe.moves.lock();
             prop_assert_eq!(moves.last().copied().flatten(), inside.map(|it| it.first().0));
             prop_assert!(moves.windows(2).all(|two| two[0] != two[1]));
         }

@@ -8,10 +8,11 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock},
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
+use parking_lot::Mutex;
 use zerocopy::IntoBytes;
 
 use super::{
@@ -113,7 +114,7 @@ impl Recorder {
     }
 
     fn begin_chunk(&self) -> (u64, u64) {
-        let mut places = lock(&self.places);
+        let mut places = self.places.lock();
         let sequence = places.begun;
         places.begun += 1;
         let place = loop {
@@ -128,7 +129,7 @@ impl Recorder {
     }
 
     fn end_chunk(&self, place: u64) {
-        lock(&self.places).open.retain(|open| *open != place);
+        self.places.lock().open.retain(|open| *open != place);
     }
 
     /// Brings a lane's records into the file.
@@ -164,7 +165,7 @@ impl VmRecorder {
     /// Adds a record.
     pub fn push(&self, vcpu: usize, record: Record) {
         let Some(lane) = self.lanes.get(vcpu) else { return };
-        let mut lane = lock(lane);
+        let mut lane = lane.lock();
         if lane.records.capacity() == 0 {
             lane.records.reserve_exact(RECORDS);
         }
@@ -188,7 +189,7 @@ impl VmRecorder {
     /// Brings all records into the file.
     pub fn flush(&self) {
         for (vcpu, lane) in self.lanes.iter().enumerate() {
-            self.settle(&mut lock(lane), vcpu);
+            self.settle(&mut lane.lock(), vcpu);
         }
     }
 
@@ -219,8 +220,4 @@ impl Drop for VmRecorder {
     fn drop(&mut self) {
         self.flush();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -1,7 +1,8 @@
 //! The guest's memory for a server that does not map it: it asks by messages.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::wire::{Command, DmaAccess, MOST_DATA};
@@ -56,7 +57,7 @@ impl Dma {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<AddrSpace>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -3,10 +3,12 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU16, Ordering},
     },
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     attached::{Attached, Signal},
@@ -101,7 +103,7 @@ impl ServedFunction {
     }
 
     fn owned(&self) -> MutexGuard<'_, Owned> {
-        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+        self.owned.lock()
     }
 
     /// Whether an access is one to MSI-X, and where in what [`Msix`] has.

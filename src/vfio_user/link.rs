@@ -5,7 +5,7 @@ use std::{
     fmt, io,
     os::fd::AsFd,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         mpsc::{self, SyncSender},
     },
     thread::{self, JoinHandle},
@@ -14,6 +14,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use nix::sys::eventfd::EventFd;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Server,
@@ -199,11 +200,11 @@ impl fmt::Debug for Link {
 
 impl Shared {
     fn description(&self) -> MutexGuard<'_, Description> {
-        self.description.lock().unwrap_or_else(PoisonError::into_inner)
+        self.description.lock()
     }
 
     fn attached(&self) -> MutexGuard<'_, Machines> {
-        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+        self.attached.lock()
     }
 }
 

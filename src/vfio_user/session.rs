@@ -5,12 +5,13 @@ use std::{
     fmt, io,
     net::Shutdown,
     os::{fd::RawFd, unix::net::UnixStream},
-    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use nix::sys::eventfd::EventFd;
+use parking_lot::{Condvar, Mutex};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
@@ -131,7 +132,7 @@ impl Session {
 
     /// Why the session has ended, if it has.
     pub fn ended(&self) -> Option<String> {
-        lock(&self.talk.state).ended.clone()
+        self.talk.state.lock().ended.clone()
     }
 
     /// Ends the session, of which somebody has had enough.
@@ -184,11 +185,11 @@ impl Drop for Session {
 
 impl Talk {
     fn ask(&self, command: Command, parts: &[&[u8]], files: &[RawFd]) -> Result<Vec<u8>, Trouble> {
-        let mut asked = lock(&self.asked);
+        let mut asked = self.asked.lock();
         *asked = asked.wrapping_add(1);
         let deadline = Instant::now() + PATIENCE;
         {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             if let Some(why) = &state.ended {
                 return Err(Trouble::Ended(why.clone()));
             }
@@ -198,8 +199,8 @@ impl Talk {
         self.send(*asked, command as u16, 0, 0, parts, files, deadline)?;
         let left = deadline.saturating_duration_since(Instant::now());
         let waits = |state: &mut State| state.answer.is_none() && state.ended.is_none();
-        let waited = self.changed.wait_timeout_while(lock(&self.state), left, waits);
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, waits, left);
         state.expected = None;
         match (state.answer.take(), &state.ended) {
             (Some(answer), _) => answer,
@@ -227,12 +228,12 @@ impl Talk {
     ) -> Result<(), Trouble> {
         let left = deadline.saturating_duration_since(Instant::now());
         let waits = |state: &mut State| state.is_writing && state.ended.is_none();
-        let waited = self.changed.wait_timeout_while(lock(&self.state), left, waits);
-        let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
+        let waited = self.changed.wait_while_for(&mut state, waits, left);
         if let Some(why) = &state.ended {
             return Err(Trouble::Ended(why.clone()));
         }
-        let sent = match timeout.timed_out() {
+        let sent = match waited.timed_out() {
             true => Err(io::ErrorKind::TimedOut.into()),
             false => {
                 state.is_writing = true;
@@ -241,7 +242,7 @@ impl Talk {
                 let header = Header { id, command, size: size as u32, flags, error };
                 let message = [&[header.as_bytes()], parts].concat().concat();
                 let sent = socket::send(&self.stream, &message, files, deadline);
-                state = lock(&self.state);
+                state = self.state.lock();
                 state.is_writing = false;
                 self.changed.notify_all();
                 sent
@@ -263,7 +264,7 @@ impl Talk {
 
     /// The first who gives up says why.
     fn give_up(&self, why: &str) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.ended.is_none() {
             state.ended = Some(why.to_owned());
             let _ = self.stream.shutdown(Shutdown::Both);
@@ -313,7 +314,7 @@ impl Talk {
     }
 
     fn take_answer(&self, header: &Header, body: Vec<u8>) -> Result<(), String> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         match state.expected.take() {
             Some((id, command)) if id == header.id && command as u16 == header.command => {
                 state.answer = Some(match header.flags & FAILED {
@@ -344,8 +345,4 @@ impl Talk {
         let sent = self.send(header.id, header.command, flags, error, &[&body], &[], deadline);
         sent.map_err(|trouble| trouble.to_string())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

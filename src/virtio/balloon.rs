@@ -12,11 +12,12 @@ mod work;
 use std::{
     fmt, io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 pub use self::statistics::Statistics;
@@ -104,7 +105,7 @@ impl Balloon {
     pub fn set_size(&self, bytes: u64) {
         let pages = u32::try_from(bytes / PAGE).unwrap_or(u32::MAX);
         if self.shared.asked.swap(pages, Ordering::AcqRel) != pages {
-            if let Some(interrupt) = &*lock(&self.shared.interrupt) {
+            if let Some(interrupt) = &*self.shared.interrupt.lock() {
                 interrupt.config_changed();
             }
         }
@@ -117,7 +118,7 @@ impl Balloon {
 
     /// What the guest has told of its memory last.
     pub fn statistics(&self) -> Option<Statistics> {
-        *lock(&self.shared.statistics)
+        *self.shared.statistics.lock()
     }
 }
 
@@ -160,17 +161,17 @@ impl VirtioDevice for Balloon {
     }
 
     fn activate(&self, activation: Activation) -> io::Result<()> {
-        *lock(&self.shared.interrupt) = Some(activation.interrupt.clone());
+        *self.shared.interrupt.lock() = Some(activation.interrupt.clone());
         let work = Work::new(&self.name, &self.config, self.shared.clone(), activation)?;
-        *lock(&self.worker) = Some(Worker::spawn(&self.name, work)?);
+        *self.worker.lock() = Some(Worker::spawn(&self.name, work)?);
         Ok(())
     }
 
     fn reset(&self) {
-        let worker = lock(&self.worker).take();
+        let worker = self.worker.lock().take();
         drop(worker);
-        *lock(&self.shared.interrupt) = None;
-        *lock(&self.shared.statistics) = None;
+        *self.shared.interrupt.lock() = None;
+        *self.shared.statistics.lock() = None;
         self.shared.actual.store(0, Ordering::Release);
     }
 }
@@ -179,8 +180,4 @@ impl fmt::Debug for Balloon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Balloon({} {:?})", self.name, self.config)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

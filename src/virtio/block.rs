@@ -25,11 +25,12 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH,
@@ -249,13 +250,12 @@ impl VirtioDevice for Block {
             let worker = QueueWorker::new(shared.clone(), queue, engine, gate);
             workers.push(Worker::spawn(&name, worker)?);
         }
-        *self.workers.lock().unwrap_or_else(PoisonError::into_inner) = workers;
+        *self.workers.lock() = workers;
         Ok(())
     }
 
     fn reset(&self) {
-        let workers =
-            std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        let workers = std::mem::take(&mut *self.workers.lock());
         drop(workers);
         self.writeback.store(true, Ordering::Relaxed);
     }

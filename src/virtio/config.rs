@@ -1,10 +1,8 @@
 //! What a user may say of virtio devices, and the devices that come of it.
 
-use std::{
-    fmt, io,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, io, sync::Arc};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::{
@@ -198,7 +196,7 @@ impl DeviceConfig {
                 let console = Console::new(name.to_owned(), config, surroundings.console.clone());
                 let console =
                     console.map_err(|error| MakeError::of_user(name, error.to_string()))?;
-                let mut made = surroundings.consoles.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut made = surroundings.consoles.lock();
                 made.push(console.clone());
                 console
             }

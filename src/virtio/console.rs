@@ -22,11 +22,12 @@ use std::{
     fmt, io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 pub use self::stdio::{BesideSerial, StdioIn};
@@ -173,7 +174,7 @@ impl Console {
     pub fn resize(&self, columns: u16, rows: u16) {
         let both = u32::from(columns) | u32::from(rows) << 16;
         if self.shared.size.swap(both, Ordering::AcqRel) != both {
-            if let Some(interrupt) = &*lock(&self.shared.interrupt) {
+            if let Some(interrupt) = &*self.shared.interrupt.lock() {
                 interrupt.config_changed();
             }
             self.shared.input.wake();
@@ -223,16 +224,16 @@ impl VirtioDevice for Console {
     }
 
     fn activate(&self, activation: Activation) -> io::Result<()> {
-        *lock(&self.shared.interrupt) = Some(activation.interrupt.clone());
+        *self.shared.interrupt.lock() = Some(activation.interrupt.clone());
         let work = Work::new(&self.name, &self.ports, self.shared.clone(), activation)?;
-        *lock(&self.worker) = Some(Worker::spawn(&self.name, work)?);
+        *self.worker.lock() = Some(Worker::spawn(&self.name, work)?);
         Ok(())
     }
 
     fn reset(&self) {
-        let worker = lock(&self.worker).take();
+        let worker = self.worker.lock().take();
         drop(worker);
-        *lock(&self.shared.interrupt) = None;
+        *self.shared.interrupt.lock() = None;
         self.shared.input.close();
     }
 }
@@ -241,8 +242,4 @@ impl fmt::Debug for Console {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Console({}, {} ports)", self.name, self.ports.len())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

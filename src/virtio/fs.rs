@@ -24,12 +24,9 @@ mod server;
 mod testing;
 mod wire;
 
-use std::{
-    fmt, io,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, io, path::PathBuf, sync::Arc};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use self::{
@@ -127,12 +124,12 @@ impl VirtioDevice for Fs {
     fn activate(&self, activation: Activation) -> io::Result<()> {
         let queues = activation.queues.into_iter().flatten().collect();
         let pool = Pool::start(&self.name, self.server.clone(), queues)?;
-        *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = Some(pool);
+        *self.pool.lock() = Some(pool);
         Ok(())
     }
 
     fn reset(&self) {
-        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let pool = self.pool.lock().take();
         drop(pool);
         self.server.files().forget_all();
     }

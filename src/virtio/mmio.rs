@@ -1,9 +1,8 @@
 //! virtio over MMIO (virtio 1.2, 4.2): a window of registers and an interrupt line.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{io, sync::Arc};
+
+use parking_lot::Mutex;
 
 use super::{Control, Notify, QueueSetup, VirtioDevice};
 use crate::{
@@ -137,11 +136,11 @@ impl MmioTransport {
     }
 
     fn selected(&self) -> Selected {
-        *self.selected.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.selected.lock()
     }
 
     fn select(&self, change: impl FnOnce(&mut Selected)) {
-        change(&mut self.selected.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.selected.lock());
     }
 
     fn queue(&self) -> Option<QueueSetup> {
@@ -292,11 +291,11 @@ struct StatusLine {
 
 impl StatusLine {
     fn status(&self) -> u32 {
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.status.lock()
     }
 
     fn raise(&self, bit: u32) {
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut status = self.status.lock();
         if *status == 0 {
             self.line.set(true);
         }
@@ -304,7 +303,7 @@ impl StatusLine {
     }
 
     fn acknowledge(&self, bits: u32) {
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut status = self.status.lock();
         if *status == 0 {
             return;
         }

@@ -27,11 +27,9 @@ pub(super) mod tests;
 mod transmit;
 mod vhost;
 
-use std::{
-    fmt, io,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, io, sync::Arc};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
@@ -294,13 +292,12 @@ impl VirtioDevice for Net {
                 vec![vhost.start(&self.card, &pairs, control, &activation)?]
             }
         };
-        *self.workers.lock().unwrap_or_else(PoisonError::into_inner) = workers;
+        *self.workers.lock() = workers;
         Ok(())
     }
 
     fn reset(&self) {
-        let workers =
-            std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        let workers = std::mem::take(&mut *self.workers.lock());
         drop(workers);
         self.card.reset();
     }

@@ -12,14 +12,11 @@ mod common;
 mod identity;
 mod interrupts;
 
-use std::{
-    io,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use common::Register;
 use interrupts::Interrupts;
+use parking_lot::Mutex;
 
 use super::{Control, QueueSetup, VirtioDevice};
 use crate::{
@@ -107,7 +104,7 @@ impl PciTransport {
     }
 
     fn selected(&self) -> Selected {
-        *lock(&self.selected)
+        *self.selected.lock()
     }
 
     fn queue(&self) -> Option<QueueSetup> {
@@ -150,10 +147,10 @@ impl PciTransport {
         let queue = self.selected().queue;
         match register {
             Register::DeviceFeatureSelect => {
-                lock(&self.selected).device_features = value as u32;
+                self.selected.lock().device_features = value as u32;
             }
             Register::DriverFeatureSelect => {
-                lock(&self.selected).driver_features = value as u32;
+                self.selected.lock().driver_features = value as u32;
             }
             Register::DriverFeature => {
                 self.control.set_driver_features(self.selected().driver_features, value as u32);
@@ -165,7 +162,7 @@ impl PciTransport {
                     self.interrupts.reset();
                 }
             }
-            Register::QueueSelect => lock(&self.selected).queue = value as u16,
+            Register::QueueSelect => self.selected.lock().queue = value as u16,
             Register::QueueSize => self.set_up_queue(|queue| queue.size = value as u16),
             Register::QueueMsixVector => self.interrupts.set_queue_vector(queue, value as u16),
             // A driver must not write anything else (4.1.4.3.2).
@@ -249,7 +246,7 @@ impl PciDevice for PciTransport {
     }
 
     fn moved(&self, to: Option<GuestPhysAddr>) {
-        let mut registered = lock(&self.registered);
+        let mut registered = self.registered.lock();
         for (at, queue) in registered.drain(..) {
             if let Some(fd) = self.control.doorbell(queue) {
                 self.tell(self.doorbells.unregister_doorbell(at, None, fd));
@@ -265,10 +262,6 @@ impl PciDevice for PciTransport {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]

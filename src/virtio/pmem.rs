@@ -11,11 +11,12 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::{Activation, Chain, DeviceType, VirtioDevice, Virtqueue, Worker, file_lock};
@@ -188,12 +189,12 @@ impl VirtioDevice for Pmem {
         let worker = Worker::on_queue(&self.name, requests, activation.interrupt, move |queue| {
             serve(queue, &name, &*sync, &failed);
         })?;
-        *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker);
+        *self.worker.lock() = Some(worker);
         Ok(())
     }
 
     fn reset(&self) {
-        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let worker = self.worker.lock().take();
         drop(worker);
     }
 }

@@ -1,6 +1,8 @@
 //! A device for transports' own tests.
 
-use std::{io, sync::Mutex};
+use std::io;
+
+use parking_lot::Mutex;
 
 use super::{Activation, DeviceType, VirtioDevice};
 
@@ -30,20 +32,20 @@ impl VirtioDevice for Probe {
     }
 
     fn config(&self) -> Vec<u8> {
-        self.config.lock().unwrap().to_vec()
+        self.config.lock().to_vec()
     }
 
     fn write_config(&self, offset: usize, bytes: &[u8]) {
-        self.config.lock().unwrap()[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self.config.lock()[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
     fn activate(&self, activation: Activation) -> io::Result<()> {
-        *self.activations.lock().unwrap() += 1;
-        *self.active.lock().unwrap() = Some(activation);
+        *self.activations.lock() += 1;
+        *self.active.lock() = Some(activation);
         Ok(())
     }
 
     fn reset(&self) {
-        *self.active.lock().unwrap() = None;
+        *self.active.lock() = None;
     }
 }

@@ -3,11 +3,9 @@
 #[cfg(test)]
 mod tests;
 
-use std::{
-    io,
-    sync::{Mutex, PoisonError},
-};
+use std::io;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::{Activation, Chain, DeviceType, Interrupt, VirtioDevice, Virtqueue, Worker};
@@ -55,12 +53,12 @@ impl VirtioDevice for Rng {
         let worker = Worker::on_queue(&self.name, requests, activation.interrupt, move |queue| {
             serve(queue, &*interrupt);
         })?;
-        *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker);
+        *self.worker.lock() = Some(worker);
         Ok(())
     }
 
     fn reset(&self) {
-        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let worker = self.worker.lock().take();
         drop(worker);
     }
 }

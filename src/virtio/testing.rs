@@ -4,12 +4,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Control, Notify, VirtioDevice};
@@ -56,7 +57,7 @@ pub struct Interrupts {
 
 impl Notify for Interrupts {
     fn queue(&self, index: u16) {
-        *self.queues.lock().unwrap().entry(index).or_default() += 1;
+        *self.queues.lock().entry(index).or_default() += 1;
     }
 
     fn config(&self) {
@@ -64,7 +65,7 @@ impl Notify for Interrupts {
     }
 
     fn queue_eventfd(&self, index: u16) -> Option<EventFd> {
-        let eventfds = self.eventfds.lock().unwrap();
+        let eventfds = self.eventfds.lock();
         eventfds.get(&index).map(|eventfd| eventfd.try_clone().unwrap())
     }
 }
@@ -283,7 +284,7 @@ impl Driver {
     #[track_caller]
     pub fn wait_told(&self, queue: u16, times: u32) {
         let since = Instant::now();
-        let told = || self.interrupts.queues.lock().unwrap().get(&queue).copied().unwrap_or(0);
+        let told = || self.interrupts.queues.lock().get(&queue).copied().unwrap_or(0);
         while told() < times {
             assert!(since.elapsed() < PATIENCE, "queue {queue}: told {} times of {times}", told());
             std::thread::sleep(Duration::from_millis(1));

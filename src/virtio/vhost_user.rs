@@ -14,13 +14,9 @@ mod session;
 mod tests;
 mod watch;
 
-use std::{
-    fmt, io,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -34,6 +30,7 @@ pub use self::{
 use super::{Activation, DeviceType, VirtioDevice, Worker};
 use crate::{
     addrspace::{AddrSpace, SharedRegion},
+    kept,
     ratelimit::RateLimit,
 };
 
@@ -63,35 +60,13 @@ impl VhostUserConfig {
     pub const DEFAULT_QUEUE_SIZE: u16 = 256;
 }
 
-/// Where a device leaves its backend for the next one, which is made when the guest reboots: some
-/// backends end with their connection. It says nothing of what the device is.
-#[derive(Clone, Default)]
-pub struct Kept(Arc<Mutex<Option<Arc<Session>>>>);
+/// Where a device leaves its backend for the next one: some backends end with their connection.
+pub type Kept = kept::Kept<Session>;
 
-impl Kept {
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The backend that is left here, if it still answers.
-    fn take(&self) -> Option<Arc<Session>> {
-        let kept = self.lock().take();
-        kept.filter(|session| session.is_as_it_was())
-    }
-}
-
-impl PartialEq for Kept {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Kept {}
-
-impl fmt::Debug for Kept {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Kept")
-    }
+/// The backend that is left, if it still answers.
+fn take(kept: &Kept) -> Option<Arc<Session>> {
+    let session = kept.lock().take();
+    session.filter(|session| session.is_as_it_was())
 }
 
 /// A device whose backend is another process.
@@ -119,7 +94,7 @@ impl VhostUser {
     /// # Errors
     /// The backend is not there, or cannot be such a device; the message says what to do.
     pub fn new(name: String, config: &VhostUserConfig) -> io::Result<Self> {
-        let session = match config.kept.take() {
+        let session = match take(&config.kept) {
             Some(session) => session,
             None => Arc::new(Session::connect(&config.socket)?),
         };
@@ -160,7 +135,7 @@ impl VhostUser {
     }
 
     fn session(&self) -> MutexGuard<'_, Arc<Session>> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+        self.session.lock()
     }
 
     /// The backend; if it has ended, the one that listens in its place now.
@@ -254,13 +229,13 @@ impl VirtioDevice for VhostUser {
         let config = self.space.clone();
         let watch = Watch { session, interrupt, config, relays };
         let watch = Worker::spawn(&self.name, watch)?;
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut work = self.work.lock();
         *work = Some(Work { queues: numbers, watch });
         Ok(())
     }
 
     fn reset(&self) {
-        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let work = self.work.lock().take();
         let Some(Work { queues, watch }) = work else { return };
         drop(watch);
         let session = self.session().clone();

@@ -21,12 +21,9 @@ mod peers;
 mod tests;
 mod work;
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{io, path::PathBuf, sync::Arc};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 pub use self::host::LONGEST_PATH;
@@ -103,12 +100,12 @@ impl VirtioDevice for Vsock {
             peers: Peers::new(self.name.clone(), self.host.clone(), self.cid.into())?,
         };
         let worker = Worker::spawn(&self.name, work)?;
-        *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker);
+        *self.worker.lock() = Some(worker);
         Ok(())
     }
 
     fn reset(&self) {
-        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let worker = self.worker.lock().take();
         drop(worker);
     }
 }

@@ -2,12 +2,10 @@
 
 use std::{
     fmt,
-    sync::{
-        Condvar, Mutex, MutexGuard,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::atomic::{AtomicU8, Ordering},
 };
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::Serialize;
 
 use super::StopReason;
@@ -155,8 +153,7 @@ impl Lifecycle {
         if waiting(&mut inner) {
             inner.parked += 1;
             self.changed.notify_all();
-            let held = self.changed.wait_while(inner, waiting);
-            inner = held.unwrap_or_else(|poisoned| poisoned.into_inner());
+            self.changed.wait_while(&mut inner, waiting);
             inner.parked -= 1;
         }
         // By the status that the wait has ended for: a suspension that comes now finds a thread that
@@ -170,7 +167,7 @@ impl Lifecycle {
         let is_still =
             || matches!(self.status(), VMStatus::Loading | VMStatus::Loaded | VMStatus::Suspended);
         let waiting = |inner: &mut Inner| is_still() && inner.parked < inner.threads;
-        drop(self.changed.wait_while(self.lock(), waiting));
+        self.changed.wait_while(&mut self.lock(), waiting);
         is_still()
     }
 
@@ -186,15 +183,15 @@ impl Lifecycle {
     pub fn wait_for_wake(&self, vcpu_id: VCpuId) {
         let waiting =
             |inner: &mut Inner| !inner.woken[vcpu_id] && self.status() == VMStatus::Running;
-        let held = self.changed.wait_while(self.lock(), waiting);
-        let mut inner = held.unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut inner = self.lock();
+        self.changed.wait_while(&mut inner, waiting);
         inner.woken[vcpu_id] = false;
     }
 
     /// Waits until `vcpu_id` is on line or vCPUs may no longer run.
     pub fn wait_until_on(&self, vcpu_id: VCpuId) {
         let waiting = |inner: &mut Inner| !inner.on[vcpu_id] && self.status() == VMStatus::Running;
-        drop(self.changed.wait_while(self.lock(), waiting));
+        self.changed.wait_while(&mut self.lock(), waiting);
     }
 
     pub fn is_on(&self, vcpu_id: VCpuId) -> bool {
@@ -219,6 +216,6 @@ impl Lifecycle {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner.lock()
     }
 }

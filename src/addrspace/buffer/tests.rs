@@ -1,10 +1,6 @@
-use std::{
-    fs::File,
-    io::Read,
-    os::fd::AsFd,
-    sync::{Arc, Mutex},
-};
+use std::{fs::File, io::Read, os::fd::AsFd, sync::Arc};
 
+use parking_lot::Mutex;
 use vm_memory::GuestRegionMmap;
 
 use super::*;
@@ -26,7 +22,7 @@ impl MemorySlots for Slots {
         range: GuestPhysAddrRange,
         _: MappingFlags,
     ) -> HalResult {
-        self.0.lock().unwrap().push(range);
+        self.0.lock().push(range);
         Ok(())
     }
 
@@ -178,11 +174,11 @@ fn lazy_memory_that_will_be_written_is_given_first() {
     let flags = MappingFlags::all();
     space.map_alloc(GuestPhysAddr(0x4000_0000), 1 << 30, flags, false).unwrap();
     let memory = space.device_memory();
-    assert!(slots.0.lock().unwrap().is_empty());
+    assert!(slots.0.lock().is_empty());
     memory.announce(GuestPhysAddr(0x5000_0000), 1);
-    assert!(slots.0.lock().unwrap().iter().any(|range| range.contains(GuestPhysAddr(0x5000_0000))));
-    let given = slots.0.lock().unwrap().len();
+    assert!(slots.0.lock().iter().any(|range| range.contains(GuestPhysAddr(0x5000_0000))));
+    let given = slots.0.lock().len();
     memory.announce(GuestPhysAddr(0x5000_0000), 100);
     memory.announce(GuestPhysAddr(0), 100);
-    assert_eq!(slots.0.lock().unwrap().len(), given);
+    assert_eq!(slots.0.lock().len(), given);
 }

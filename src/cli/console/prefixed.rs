@@ -7,13 +7,14 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{cli::sink::Sink, devices::console::ConsoleOut};
 
@@ -117,12 +118,8 @@ impl Prefixed {
 
     /// Puts out an incomplete line that has not grown since the last look; `false`: it has.
     fn flush_if_quiet(&self) -> bool {
-        let mut line = match self.line.try_lock() {
-            Ok(line) => line,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // It is being printed to.
-            Err(TryLockError::WouldBlock) => return false,
-        };
+        // Held: it is being printed to.
+        let Some(mut line) = self.line.try_lock() else { return false };
         if std::mem::take(&mut line.grew) && !line.bytes.is_empty() {
             return false;
         }
@@ -141,7 +138,7 @@ impl Prefixed {
     }
 
     fn lock(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+        self.line.lock()
     }
 }
 

@@ -1,11 +1,9 @@
 //! Several guests on one stdout, one at a time: the one that is shown prints as if it were alone;
 //! what the others print is kept, the latest of it, until they are shown.
 
-use std::{
-    collections::VecDeque,
-    mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{cli::sink::Sink, devices::console::ConsoleOut};
 
@@ -77,7 +75,7 @@ impl Switchboard {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

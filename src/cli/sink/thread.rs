@@ -1,18 +1,13 @@
 //! The thread that empties a sink's ring into its file.
 
-use std::{
-    io,
-    os::fd::AsFd,
-    sync::{Arc, MutexGuard, PoisonError},
-    thread,
-    time::Duration,
-};
+use std::{io, os::fd::AsFd, sync::Arc, thread, time::Duration};
 
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     unistd::write,
 };
+use parking_lot::MutexGuard;
 
 use super::{RING, Shared, State, Trouble};
 
@@ -96,7 +91,7 @@ impl Shared {
             state.tell_drained();
             state.thread = Thread::Sleeps;
             let asleep = |state: &mut State| state.thread == Thread::Sleeps;
-            state = self.work.wait_while(state, asleep).unwrap_or_else(PoisonError::into_inner);
+            self.work.wait_while(&mut state, asleep);
         }
         let mut taken = 0;
         while taken < CHUNK && !state.ring.is_empty() {
@@ -123,8 +118,8 @@ impl Shared {
         }
         state.thread = Thread::Lingers;
         let lingers = |state: &mut State| state.thread == Thread::Lingers;
-        let waited = self.work.wait_timeout_while(state, LINGER, lingers);
-        waited.unwrap_or_else(PoisonError::into_inner).0.thread = Thread::Busy;
+        self.work.wait_while_for(&mut state, lingers, LINGER);
+        state.thread = Thread::Busy;
     }
 }
 

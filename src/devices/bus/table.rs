@@ -4,12 +4,13 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use log::{Level, log};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -276,7 +277,7 @@ impl<R: DeviceAddrRange, D: BaseDeviceOps<R> + ?Sized> Table<R, D> {
         what: &str,
         by: Option<(&D, Access)>,
     ) {
-        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut told = self.told.lock();
         if told.len() > TOLD_ADDRESSES || !told.insert((addr.number(), is_write)) {
             return;
         }

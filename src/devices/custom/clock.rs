@@ -1,10 +1,8 @@
 //! The time of a user's own device: its machine's, or one that stands still until it is told.
 
-use std::{
-    io,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{io, time::Duration};
+
+use parking_lot::Mutex;
 
 use crate::devices::clock::{AlarmTimer, Time};
 
@@ -39,12 +37,12 @@ impl MachineClock {
 
     /// How long it is until the time that was asked for.
     pub(super) fn due_in(&self) -> Option<Duration> {
-        lock(&self.due).map(|at| at.saturating_sub(self.now()))
+        self.due.lock().map(|at| at.saturating_sub(self.now()))
     }
 
     /// Whether the time has come that was asked for; then it is forgotten.
     pub(super) fn is_due(&self) -> bool {
-        let mut due = lock(&self.due);
+        let mut due = self.due.lock();
         let left = due.map(|at| at.saturating_sub(self.now()));
         let is_due = left == Some(Duration::ZERO);
         if is_due {
@@ -62,7 +60,7 @@ impl Clock for MachineClock {
     }
 
     fn wake_at(&self, at: Option<Duration>) {
-        let mut due = lock(&self.due);
+        let mut due = self.due.lock();
         *due = at;
         self.timer.set_after(at.map(|at| at.saturating_sub(self.now())));
     }
@@ -75,7 +73,7 @@ pub struct ManualClock(Mutex<(Duration, Option<Duration>)>);
 impl ManualClock {
     /// Lets time pass up to `end`, or up to when the device is to be woken; `true`: that is now.
     pub(super) fn pass_to(&self, end: Duration) -> bool {
-        let mut state = lock(&self.0);
+        let mut state = self.0.lock();
         let (now, due) = *state;
         match due.filter(|due| *due <= end) {
             Some(due) => {
@@ -92,14 +90,10 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Duration {
-        lock(&self.0).0
+        self.0.lock().0
     }
 
     fn wake_at(&self, at: Option<Duration>) {
-        lock(&self.0).1 = at;
+        self.0.lock().1 = at;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -139,7 +139,7 @@ struct Lines(Mutex<Vec<(u32, bool)>>);
 
 impl IrqSink for Lines {
     fn set_irq(&self, irq: u32, high: bool) {
-        self.0.lock().unwrap().push((irq, high));
+        self.0.lock().push((irq, high));
     }
 }
 
@@ -154,6 +154,6 @@ fn an_interrupt_that_is_lost_does_not_come_and_the_next_one_does() {
         line.set(false);
     }
     line.pulse();
-    let came = std::mem::take(&mut *lines.0.lock().unwrap());
+    let came = std::mem::take(&mut *lines.0.lock());
     assert_eq!(came, [(4, false), (4, true), (4, false), (4, true), (4, false)]);
 }

@@ -9,9 +9,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::VcpuFd;
 
-/// A 64-bit register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OneReg(u64);
+pub use super::super::one_reg::OneReg;
 
 impl OneReg {
     /// At this offset in `kvm_regs`, which KVM counts in 32-bit words.
@@ -58,26 +56,6 @@ impl OneReg {
     /// 32 bits each.
     pub const FPSR: Self = Self::float_word(offset_of!(user_fpsimd_state, fpsr));
     pub const FPCR: Self = Self::float_word(offset_of!(user_fpsimd_state, fpcr));
-
-    pub fn get_word(self, fd: &VcpuFd) -> Result<u32, kvm_ioctls::Error> {
-        let mut bytes = [0; 4];
-        fd.get_one_reg(self.0, &mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    pub fn set_word(self, fd: &VcpuFd, value: u32) -> Result<(), kvm_ioctls::Error> {
-        fd.set_one_reg(self.0, &value.to_le_bytes()).map(drop)
-    }
-
-    pub fn get(self, fd: &VcpuFd) -> Result<u64, kvm_ioctls::Error> {
-        let mut bytes = [0; 8];
-        fd.get_one_reg(self.0, &mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    pub fn set(self, fd: &VcpuFd, value: u64) -> Result<(), kvm_ioctls::Error> {
-        fd.set_one_reg(self.0, &value.to_le_bytes()).map(drop)
-    }
 }
 
 /// A vector register, `v0` to `v31`. A vCPU with SVE has it as a part of a `z` register alone (api.rst,

@@ -10,11 +10,8 @@ use kvm_bindings::{
     KVM_REG_RISCV_TIMER, KVM_REG_SIZE_U32, KVM_REG_SIZE_U64, kvm_riscv_config, kvm_riscv_core,
     kvm_riscv_csr, kvm_riscv_timer,
 };
-use kvm_ioctls::VcpuFd;
 
-/// A register's number in KVM. All that are used here have 64 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OneReg(u64);
+pub use super::super::one_reg::OneReg;
 
 impl OneReg {
     /// A register of type `kind`; `index` counts 8-byte fields of the type's structure, or what
@@ -84,26 +81,6 @@ impl OneReg {
     /// 32 bits.
     pub const FCSR: Self =
         Self(KVM_REG_RISCV as u64 | KVM_REG_SIZE_U32 | KVM_REG_RISCV_FP_D as u64 | 32);
-
-    pub fn get_word(self, fd: &VcpuFd) -> Result<u32, kvm_ioctls::Error> {
-        let mut bytes = [0; 4];
-        fd.get_one_reg(self.0, &mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    pub fn set_word(self, fd: &VcpuFd, value: u32) -> Result<(), kvm_ioctls::Error> {
-        fd.set_one_reg(self.0, &value.to_le_bytes()).map(drop)
-    }
-
-    pub fn get(self, fd: &VcpuFd) -> Result<u64, kvm_ioctls::Error> {
-        let mut bytes = [0; 8];
-        fd.get_one_reg(self.0, &mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    pub fn set(self, fd: &VcpuFd, value: u64) -> Result<(), kvm_ioctls::Error> {
-        fd.set_one_reg(self.0, &value.to_le_bytes()).map(drop)
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Our client and a server that others have written: the crate `vfio_user`'s.
 
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Mutex};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
+use parking_lot::Mutex;
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, IrqInfo as PeerIrq, Server as Peer, ServerBackend};
 
 use super::*;
@@ -56,7 +57,7 @@ impl ServerBackend for Adder {
 
     fn reset(&mut self) -> io::Result<()> {
         self.sum = 0;
-        *self.resets.lock().unwrap() += 1;
+        *self.resets.lock() += 1;
         Ok(())
     }
 
@@ -106,7 +107,7 @@ fn a_server_of_the_crate_vfio_user_is_a_device() {
     }
     link.detach(machine);
     assert_eq!(link.read(0, 0, AccessWidth::Dword), Ok(0), "it has been reset");
-    assert_eq!(*RESETS.lock().unwrap(), 2);
+    assert_eq!(*RESETS.lock(), 2);
     drop(link);
     assert_eq!(server.join().unwrap(), 0, "the memory has been taken back");
 }

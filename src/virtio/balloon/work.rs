@@ -9,7 +9,7 @@ use std::{
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::{BalloonConfig, PAGE, Shared, Statistics, feature, lock, queue};
+use super::{BalloonConfig, PAGE, Shared, Statistics, feature, queue};
 use crate::{
     addr::GuestPhysAddr,
     addrspace::{AddrSpace, GuestBuffer},
@@ -118,7 +118,7 @@ impl Work {
         queue.signal();
         if let Some(chain) = &newest {
             let statistics = Statistics::read(&chain.readable);
-            *lock(&self.shared.statistics) = Some(statistics);
+            *self.shared.statistics.lock() = Some(statistics);
             if std::mem::take(asked) {
                 let pages = u64::from(self.shared.actual.load(Ordering::Acquire));
                 let in_it = (pages * PAGE) >> 20;

@@ -5,10 +5,11 @@ use std::{
     io, mem,
     os::fd::{AsRawFd, RawFd},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::{
@@ -71,7 +72,9 @@ impl Pool {
             state.jobs.extend(self.batch.drain(..));
             (state.jobs.len(), state.idle)
         };
-        (0..waiting.min(idle)).for_each(|_| self.shared.work.notify_one());
+        (0..waiting.min(idle)).for_each(|_| {
+            self.shared.work.notify_one();
+        });
         let room = MOST_THREADS - self.threads.len();
         for _ in 0..waiting.saturating_sub(idle).min(room) {
             let shared = self.shared.clone();
@@ -103,7 +106,7 @@ impl Pool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// A thread's life.
@@ -115,7 +118,7 @@ impl Shared {
             }
             let Some((slot, op)) = state.jobs.pop_front() else {
                 state.idle += 1;
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                self.work.wait(&mut state);
                 state.idle -= 1;
                 continue;
             };

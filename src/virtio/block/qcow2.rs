@@ -4,18 +4,13 @@
 
 mod repair;
 
-use std::{
-    fs::File,
-    io,
-    os::fd::AsRawFd,
-    path::Path,
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-};
+use std::{fs::File, io, os::fd::AsRawFd, path::Path};
 
 use imago::{
     DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, StorageOpenOptions,
     file::File as Storage, qcow2::Qcow2, raw::Raw,
 };
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
     BlockConfig,
@@ -54,11 +49,11 @@ impl Qcow2Image {
     }
 
     fn shared(&self) -> RwLockReadGuard<'_, FormatAccess<Storage>> {
-        self.disk.read().unwrap_or_else(PoisonError::into_inner)
+        self.disk.read()
     }
 
     fn alone(&self) -> RwLockWriteGuard<'_, FormatAccess<Storage>> {
-        self.disk.write().unwrap_or_else(PoisonError::into_inner)
+        self.disk.write()
     }
 }
 

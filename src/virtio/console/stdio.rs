@@ -3,12 +3,13 @@
 use std::{
     collections::VecDeque,
     fmt, io,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
 };
 
+use parking_lot::Mutex;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::{Console, lock};
+use super::Console;
 use crate::devices::console::ConsoleIn;
 
 /// Bytes that wait at most; the rest waits outside.
@@ -39,7 +40,7 @@ impl StdioIn {
 
     /// Takes bytes for the guest; `None`: the guest does not listen here.
     fn feed(&self, bytes: &[u8]) -> Option<usize> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if !state.is_open {
             // Once it does, this is the place.
             state.host_waits |= !bytes.is_empty();
@@ -66,20 +67,20 @@ impl StdioIn {
 
     /// The guest listens from now on.
     pub(super) fn open(&self) {
-        lock(&self.state).is_open = true;
+        self.state.lock().is_open = true;
         self.tell_host();
     }
 
     /// The guest does not listen any more; what it has not read is gone with it.
     pub(super) fn close(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.is_open = false;
         state.waiting.clear();
     }
 
     /// Takes what there is, so many bytes at most.
     pub(super) fn take(&self, most: usize) -> Vec<u8> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let count = most.min(state.waiting.len());
         let bytes: Vec<u8> = state.waiting.drain(..count).collect();
         drop(state);
@@ -90,7 +91,7 @@ impl StdioIn {
     }
 
     fn tell_host(&self) {
-        if !std::mem::take(&mut lock(&self.state).host_waits) {
+        if !std::mem::take(&mut self.state.lock().host_waits) {
             return;
         }
         if let Some(room) = self.room.get() {

@@ -114,7 +114,7 @@ fn a_terminal_on_stdio_prints_and_takes_what_is_typed() {
     // A driver that is gone leaves the input to the serial port.
     guest.driver.control.set_status(0);
     assert_eq!(input.feed(b"z"), 1);
-    assert_eq!(*serial.0.lock().unwrap(), b"z");
+    assert_eq!(*serial.0.lock(), b"z");
 }
 
 /// A serial port that takes all.
@@ -128,7 +128,7 @@ impl NoSerial {
 
 impl ConsoleIn for NoSerial {
     fn feed(&self, bytes: &[u8]) -> usize {
-        self.0.lock().unwrap().extend(bytes);
+        self.0.lock().extend(bytes);
         bytes.len()
     }
 

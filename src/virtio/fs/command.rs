@@ -9,13 +9,14 @@ mod window;
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::eventfd::{EfdFlags, EventFd},
 };
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -90,11 +91,11 @@ impl Ending {
 
     /// The first status that was asked for.
     pub fn status(&self) -> Option<u8> {
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.status.lock()
     }
 
     fn ask(&self, status: u8) {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(status);
+        self.status.lock().get_or_insert(status);
         // It stays readable until somebody has read it.
         let _ = self.asked.write(1);
     }
@@ -157,7 +158,7 @@ impl CommandFiles {
     /// `struct winsize` begins.
     fn read_size(&self, into: &GuestBuffer) -> Result<usize> {
         let terminal = self.terminal.as_ref().ok_or(Errno::BADF)?;
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         let size = terminal.size_after(*told).ok_or(Errno::INTR)?;
         let bytes: Vec<u8> = [size.0, size.1].iter().flat_map(|it| it.to_le_bytes()).collect();
         into.write_at(0, &bytes).ok_or(Errno::INVAL)?;

@@ -1,10 +1,8 @@
 //! What the guest has open.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::io::Errno;
 
 use super::filesystem::{HandleId, Result};
@@ -63,7 +61,7 @@ impl<T> Handles<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open<T>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 }
 

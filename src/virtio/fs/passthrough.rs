@@ -23,9 +23,10 @@ use std::{
     mem::MaybeUninit,
     os::fd::{AsFd, OwnedFd},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use rustix::{
     fs::{self, OFlags, RawDir, SeekFrom},
     io::Errno,
@@ -191,7 +192,7 @@ impl FileSystem for Passthrough {
         take: &mut dyn FnMut(&Listed<'_>) -> bool,
     ) -> Result {
         let dir = self.dirs.get(handle)?;
-        let dir = dir.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = dir.lock();
         fs::seek(&*dir, SeekFrom::Start(offset))?;
         let mut room = vec![MaybeUninit::uninit(); room.clamp(*LISTING.start(), *LISTING.end())];
         let mut entries = RawDir::new(&*dir, &mut room);
@@ -291,7 +292,7 @@ impl FileSystem for Passthrough {
             Synced::Data => fs::fdatasync(&*self.files.get(handle)?),
             Synced::Dir => {
                 let dir = self.dirs.get(handle)?;
-                fs::fsync(&*dir.lock().unwrap_or_else(PoisonError::into_inner))
+                fs::fsync(&*dir.lock())
             }
         }
     }

@@ -7,13 +7,14 @@ use std::{
     io,
     os::fd::AsRawFd,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
 };
 
 use nix::sched::{CloneFlags, unshare};
+use parking_lot::Mutex;
 use rustix::{fs::Mode, process::umask};
 use vmm_sys_util::{
     epoll::{ControlOperation, Epoll, EpollEvent, EventSet},
@@ -99,7 +100,7 @@ impl Shared {
         while let Some((queue, chain)) = self.next() {
             let head = chain.head;
             let written = self.server.answer(chain.readable, chain.writable);
-            let mut queue = lock(queue);
+            let mut queue = queue.lock();
             queue.complete(head, written);
             queue.signal();
         }
@@ -107,13 +108,13 @@ impl Shared {
 
     /// The next request, when there is one. `None`: the end.
     fn next(&self) -> Option<(&Mutex<Virtqueue>, Chain)> {
-        let _waiting = lock(&self.waiting);
+        let _waiting = self.waiting.lock();
         loop {
             if self.is_stopping.load(Ordering::Acquire) {
                 return None;
             }
             for queue in &self.queues {
-                if let Some(chain) = lock(queue).pop() {
+                if let Some(chain) = queue.lock().pop() {
                     return Some((queue, chain));
                 }
             }
@@ -132,8 +133,4 @@ impl Shared {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

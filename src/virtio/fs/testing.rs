@@ -1,7 +1,8 @@
 //! A guest's side of the protocol, for tests: requests to a server through guest memory.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::{
@@ -44,7 +45,7 @@ impl Guest {
 
     /// The reply to these bytes, for which there is so much room.
     pub fn raw(&self, request: &[u8], room: usize) -> Vec<u8> {
-        let _turn = self.turn.lock().unwrap();
+        let _turn = self.turn.lock();
         self.memory.write(GuestPhysAddr(RAM), request).unwrap();
         let (readable, writable) = (self.buffer(RAM, request.len()), self.buffer(REPLY, room));
         let len = self.server.answer(readable, writable);

@@ -77,8 +77,8 @@ fn a_driver_brings_it_up_and_down() {
         bring_up(&mmio);
         assert_eq!(read32(&mmio, reg::STATUS), 15);
         write32(&mmio, reg::STATUS, 15);
-        assert_eq!(*probe.activations.lock().unwrap(), round, "DRIVER_OK counts once");
-        let active = probe.active.lock().unwrap();
+        assert_eq!(*probe.activations.lock(), round, "DRIVER_OK counts once");
+        let active = probe.active.lock();
         let active = active.as_ref().unwrap();
         let there: Vec<_> = active.queues.iter().map(Option::is_some).collect();
         assert_eq!(there, [true, true, false]);
@@ -86,7 +86,7 @@ fn a_driver_brings_it_up_and_down() {
         assert_eq!(active.features, 1 << 5 | 3 << 28 | 1 << 32 | 1 << 40);
     }
     write32(&mmio, reg::STATUS, 0);
-    assert!(probe.active.lock().unwrap().is_none());
+    assert!(probe.active.lock().is_none());
     assert_eq!(read32(&mmio, reg::QUEUE_READY), 0);
 }
 
@@ -125,7 +125,7 @@ fn a_notification_rings_that_queues_doorbell() {
     bring_up(&mmio);
     write32(&mmio, reg::QUEUE_NOTIFY, 1);
     write32(&mmio, reg::QUEUE_NOTIFY, 7);
-    let active = probe.active.lock().unwrap();
+    let active = probe.active.lock();
     let doorbell = |queue: usize| {
         let queue = active.as_ref().unwrap().queues[queue].as_ref().unwrap();
         queue.doorbell().read().ok()
@@ -137,7 +137,7 @@ fn a_notification_rings_that_queues_doorbell() {
 fn the_line_is_high_until_all_is_acknowledged() {
     let (mmio, probe, sink) = transport();
     bring_up(&mmio);
-    let interrupt = probe.active.lock().unwrap().as_ref().unwrap().interrupt.clone();
+    let interrupt = probe.active.lock().as_ref().unwrap().interrupt.clone();
     interrupt.queue(0);
     interrupt.queue(1);
     assert_eq!((read32(&mmio, reg::INTERRUPT_STATUS), sink.high()), (1, true));
@@ -164,7 +164,7 @@ fn who_waits_for_edges_gets_one_for_what_is_left() {
     let probe = Arc::<Probe>::default();
     let mmio = MmioTransport::new(probe.clone(), window(SIZE), line, memory()).unwrap();
     bring_up(&mmio);
-    let interrupt = probe.active.lock().unwrap().as_ref().unwrap().interrupt.clone();
+    let interrupt = probe.active.lock().as_ref().unwrap().interrupt.clone();
     interrupt.queue(0);
     interrupt.config_changed();
     assert_eq!(sink.take(), 1);
@@ -175,7 +175,7 @@ fn who_waits_for_edges_gets_one_for_what_is_left() {
 #[test]
 fn configuration_of_any_width_anywhere() {
     let (mmio, probe, _sink) = transport();
-    *probe.config.lock().unwrap() = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+    *probe.config.lock() = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
     let read = |offset, width| mmio.handle_read(reg::CONFIG + offset, width).unwrap();
     assert_eq!(read(0, AccessWidth::Qword), 0x0807_0605_0403_0201);
     assert_eq!(read(9, AccessWidth::Byte), 10);
@@ -216,7 +216,7 @@ proptest! {
         let (mmio, probe, _sink) = transport();
         for (register, value) in writes {
             let _ = mmio.handle_write(0x10 + 4 * register, AccessWidth::Dword, value.into());
-            let active = probe.active.lock().unwrap();
+            let active = probe.active.lock();
             for queue in active.iter().flat_map(|it| it.queues.iter().flatten()) {
                 for ring in queue.rings() {
                     prop_assert!((RAM..RAM + RAM_SIZE).contains(&ring));

@@ -2,12 +2,10 @@
 
 use std::{
     io,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use parking_lot::Mutex;
 use virtio_bindings::virtio_net::VIRTIO_NET_S_LINK_UP;
 
 use super::{Mac, backend::Backend, drops::Drops};
@@ -52,7 +50,7 @@ impl Card {
 
     /// The driver gives it another address, until the next reset.
     pub fn set_mac(&self, mac: Mac) {
-        *self.mac.lock().unwrap_or_else(PoisonError::into_inner) = mac;
+        *self.mac.lock() = mac;
     }
 
     /// The driver takes these features.
@@ -80,7 +78,7 @@ impl Card {
 
     /// The configuration space (virtio 1.2, 5.1.4): address, status, queue pairs, MTU.
     pub fn config(&self) -> Vec<u8> {
-        let Mac(mac) = *self.mac.lock().unwrap_or_else(PoisonError::into_inner);
+        let Mac(mac) = *self.mac.lock();
         let status = if self.is_up() { VIRTIO_NET_S_LINK_UP as u16 } else { 0 };
         let numbers = [status, self.pairs, self.mtu];
         mac.into_iter().chain(numbers.into_iter().flat_map(u16::to_le_bytes)).collect()

@@ -1,12 +1,9 @@
 //! A queue pair at work, on a thread of its own.
 
-use std::{
-    io,
-    os::fd::AsRawFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{io, os::fd::AsRawFd, sync::Arc};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use parking_lot::Mutex;
 
 use super::{
     backend::Port, card::Card, control::ControlQueue, receive::Receiver, transmit::Transmitter,
@@ -39,7 +36,7 @@ pub struct Pair {
 impl Pair {
     fn receive(&mut self) {
         if self.card.is_up() {
-            let done = self.receiver.run(&mut **lock(&self.port));
+            let done = self.receiver.run(&mut **self.port.lock());
             self.check(done);
         }
     }
@@ -48,7 +45,7 @@ impl Pair {
         if !self.card.is_up() {
             return self.transmitter.run_dry();
         }
-        let done = self.transmitter.run(&mut **lock(&self.port));
+        let done = self.transmitter.run(&mut **self.port.lock());
         if self.awaits_room != self.transmitter.is_blocked() {
             self.awaits_room = !self.awaits_room;
             self.watch_port(ops);
@@ -66,7 +63,7 @@ impl Pair {
         if self.awaits_room {
             events |= EventSet::OUT;
         }
-        let events = Events::with_data_raw(lock(&self.port).fd().as_raw_fd(), PORT, events);
+        let events = Events::with_data_raw(self.port.lock().fd().as_raw_fd(), PORT, events);
         if let Err(error) = ops.modify(events) {
             self.interrupt.needs_reset(&error);
         }
@@ -117,7 +114,7 @@ impl MutEventSubscriber for Pair {
 
     fn init(&mut self, ops: &mut EventOps<'_>) {
         let events = EventSet::IN | EventSet::EDGE_TRIGGERED;
-        let port = lock(&self.port).fd().as_raw_fd();
+        let port = self.port.lock().fd().as_raw_fd();
         let watched = (self.receiver.half.watch(ops, RECEIVE))
             .and_then(|()| self.transmitter.half.watch(ops, TRANSMIT))
             .and_then(|()| ops.add(Events::with_data_raw(port, PORT, events)))
@@ -135,8 +132,4 @@ impl MutEventSubscriber for Pair {
         self.transmit(ops);
         self.receive();
     }
-}
-
-fn lock(port: &SharedPort) -> MutexGuard<'_, Box<dyn Port>> {
-    port.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,14 +5,11 @@ mod commands;
 mod frames;
 mod pressure;
 
-use std::{
-    io,
-    os::unix::net::UnixStream,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{io, os::unix::net::UnixStream, sync::Arc, time::Duration};
 
 pub use bench_end::End;
+
+use parking_lot::Mutex;
 
 use super::{
     Mac, Net, NetConfig,
@@ -34,12 +31,12 @@ pub struct Record {
 impl Record {
     /// All offloads that were set, one after the other.
     pub fn offloads(&self) -> Vec<u64> {
-        self.offloads.lock().unwrap().clone()
+        self.offloads.lock().clone()
     }
 
     /// How many pairs are in use.
     pub fn pairs(&self) -> Option<u16> {
-        self.pairs.lock().unwrap().last().copied()
+        self.pairs.lock().last().copied()
     }
 }
 
@@ -49,12 +46,12 @@ impl Backend for Record {
     }
 
     fn set_offloads(&self, features: u64) -> io::Result<()> {
-        self.offloads.lock().unwrap().push(features & features::GUEST);
+        self.offloads.lock().push(features & features::GUEST);
         Ok(())
     }
 
     fn set_pairs(&self, pairs: u16) -> io::Result<()> {
-        self.pairs.lock().unwrap().push(pairs);
+        self.pairs.lock().push(pairs);
         Ok(())
     }
 }

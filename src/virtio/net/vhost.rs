@@ -7,12 +7,7 @@
 mod device;
 mod watch;
 
-use std::{
-    fs::File,
-    io,
-    os::fd::BorrowedFd,
-    sync::{Arc, PoisonError},
-};
+use std::{fs::File, io, os::fd::BorrowedFd, sync::Arc};
 
 use virtio_bindings::{virtio_config::VIRTIO_F_VERSION_1, virtio_net::VIRTIO_NET_F_MRG_RXBUF};
 use vm_memory::GuestMemoryMmap;
@@ -90,7 +85,7 @@ impl Vhost {
                 device.set_queue(number, queue, &call, &error)?;
                 watched.push(Watched { index, call: relayed, error });
             }
-            let port = pair.port.lock().unwrap_or_else(PoisonError::into_inner);
+            let port = pair.port.lock();
             device.plug_in(&file(port.fd())?)?;
             devices.push(device);
             for queue in &pair.queues {

@@ -180,8 +180,8 @@ fn a_driver_brings_it_up_and_down() {
     for round in 1..4 {
         fixture.bring_up();
         assert_eq!(fixture.status(), 15);
-        assert_eq!(*fixture.probe.activations.lock().unwrap(), round);
-        let active = fixture.probe.active.lock().unwrap();
+        assert_eq!(*fixture.probe.activations.lock(), round);
+        let active = fixture.probe.active.lock();
         let active = active.as_ref().unwrap();
         let there: Vec<_> = active.queues.iter().map(Option::is_some).collect();
         assert_eq!(there, [true, true, false]);
@@ -189,7 +189,7 @@ fn a_driver_brings_it_up_and_down() {
         assert_eq!(active.features, 1 << 5 | 3 << 28 | 1 << 32 | 1 << 40);
     }
     fixture.set_status(0);
-    assert!(fixture.probe.active.lock().unwrap().is_none());
+    assert!(fixture.probe.active.lock().is_none());
     assert_eq!(fixture.read(at::CONFIG_MSIX_VECTOR, AccessWidth::Word), 0xffff);
     fixture.select(0);
     assert_eq!(fixture.read(at::QUEUE_ENABLE, AccessWidth::Word), 0);
@@ -222,7 +222,7 @@ fn each_queue_has_its_vector() {
     let fixture = fixture();
     fixture.bring_up();
     fixture.use_msix();
-    let interrupt = fixture.probe.active.lock().unwrap().as_ref().unwrap().interrupt.clone();
+    let interrupt = fixture.probe.active.lock().as_ref().unwrap().interrupt.clone();
     interrupt.queue(0);
     interrupt.queue(1);
     interrupt.queue(2); // the driver has given it none
@@ -244,7 +244,7 @@ fn each_queue_has_its_vector() {
 fn without_msix_there_is_a_status() {
     let fixture = fixture();
     fixture.bring_up();
-    let interrupt = fixture.probe.active.lock().unwrap().as_ref().unwrap().interrupt.clone();
+    let interrupt = fixture.probe.active.lock().as_ref().unwrap().interrupt.clone();
     interrupt.queue(0);
     interrupt.config_changed();
     assert_eq!(fixture.read(ISR.into(), AccessWidth::Byte), 3);
@@ -271,7 +271,7 @@ fn notifications_come_by_doorbells_or_by_exits() {
     {
         fixture.write(u64::from(NOTIFY) + offset, width, 1);
     }
-    let active = fixture.probe.active.lock().unwrap();
+    let active = fixture.probe.active.lock();
     let doorbell = |queue: usize| {
         let queue = active.as_ref().unwrap().queues[queue].as_ref().unwrap();
         queue.doorbell().read().ok()
@@ -302,7 +302,7 @@ fn every_offset_with_every_width() {
     }
     let read_only = fixture.bar.handle_write(at::NUM_QUEUES, AccessWidth::Word, 9);
     assert_eq!(read_only, Err(Access::ReadOnly));
-    *fixture.probe.config.lock().unwrap() = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+    *fixture.probe.config.lock() = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
     assert_eq!(fixture.read(0x1000, AccessWidth::Qword), 0x0807_0605_0403_0201);
     assert_eq!(fixture.read(0x1008, AccessWidth::Qword), 0x0a09, "zeros behind the end");
 }
@@ -333,7 +333,7 @@ proptest! {
                 1 => fixture.ecam.handle_write(CONFIG + offset % 0x1000, width, value).map(drop),
                 _ => fixture.bar.handle_write(offset, width, value).map(drop),
             };
-            let active = fixture.probe.active.lock().unwrap();
+            let active = fixture.probe.active.lock();
             for queue in active.iter().flat_map(|it| it.queues.iter().flatten()) {
                 for ring in queue.rings() {
                     prop_assert!((RAM..RAM + RAM_SIZE).contains(&ring));

@@ -1,9 +1,8 @@
 //! Persistent memory, as its driver sees it.
 
-use std::{
-    io::Write,
-    sync::{Condvar, atomic::AtomicU32},
-};
+use std::{io::Write, sync::atomic::AtomicU32};
+
+use parking_lot::{Condvar, Mutex};
 
 use super::*;
 use crate::{
@@ -139,8 +138,7 @@ fn requests_that_wait_have_one_flush_together() {
     let (count, closed) = (calls.clone(), gate.clone());
     let mut driver = over(move || {
         count.fetch_add(1, Ordering::SeqCst);
-        let open = closed.0.lock().unwrap();
-        drop(closed.1.wait_while(open, |open| !*open).unwrap());
+        closed.1.wait_while(&mut closed.0.lock(), |open| !*open);
         Ok(())
     });
     driver.push(0, &[FLUSH_REQUEST], &[4]);
@@ -153,7 +151,7 @@ fn requests_that_wait_have_one_flush_together() {
     }
     driver.kick(0);
     assert_eq!(driver.used(0), None, "before it is done");
-    *gate.0.lock().unwrap() = true;
+    *gate.0.lock() = true;
     gate.1.notify_all();
     for _ in 0..21 {
         driver.wait_used(0);

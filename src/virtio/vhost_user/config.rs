@@ -1,9 +1,8 @@
 //! The configuration space of a device whose backend is elsewhere.
 
-use std::{
-    io,
-    sync::{Mutex, PoisonError},
-};
+use std::io;
+
+use parking_lot::Mutex;
 
 use super::session::Session;
 
@@ -35,14 +34,14 @@ impl ConfigSpace {
 
     /// All of it.
     pub fn bytes(&self) -> Vec<u8> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.bytes.lock().clone()
     }
 
     /// Reads it again, as the backend says that it has changed.
     pub fn read_again(&self, session: &Session) -> io::Result<()> {
         if self.is_of_backend {
             let new = session.read_config(self.bytes().len())?;
-            *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) = new;
+            *self.bytes.lock() = new;
         }
         Ok(())
     }

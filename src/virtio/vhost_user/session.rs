@@ -6,7 +6,7 @@ use std::{
     os::{fd::AsRawFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use vhost::{
     VhostBackend, VhostUserMemoryRegionInfo,
     vhost_user::{
@@ -275,7 +276,7 @@ impl Session {
     }
 
     fn frontend(&self) -> MutexGuard<'_, Frontend> {
-        self.frontend.lock().unwrap_or_else(PoisonError::into_inner)
+        self.frontend.lock()
     }
 
     /// Asks something of the backend. After a failure there is no knowing what comes next from it, so

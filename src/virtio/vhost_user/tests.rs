@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     os::unix::net::UnixListener,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -96,7 +96,7 @@ impl VhostUserBackendMut for Inverter {
     }
 
     fn acked_features(&mut self, features: u64) {
-        *self.shared.acked.lock().unwrap() = features;
+        *self.shared.acked.lock() = features;
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
@@ -110,12 +110,12 @@ impl VhostUserBackendMut for Inverter {
     fn set_event_idx(&mut self, _: bool) {}
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
-        let config = self.shared.config.lock().unwrap();
+        let config = self.shared.config.lock();
         config[offset as usize..(offset + size) as usize].to_vec()
     }
 
     fn set_config(&mut self, offset: u32, bytes: &[u8]) -> io::Result<()> {
-        let mut config = self.shared.config.lock().unwrap();
+        let mut config = self.shared.config.lock();
         // As a device may: the first byte is its own.
         let from = (offset as usize).max(1);
         config[from..offset as usize + bytes.len()]
@@ -144,7 +144,7 @@ impl VhostUserBackendMut for Inverter {
     }
 }
 
-type Daemon = VhostUserDaemon<Arc<Mutex<Inverter>>>;
+type Daemon = VhostUserDaemon<Arc<std::sync::Mutex<Inverter>>>;
 
 /// A backend that runs, for one frontend after the other.
 struct Backend {
@@ -181,7 +181,7 @@ impl Backend {
         let inverter = Inverter { memory: None, shared: self.shared.clone() };
         self.daemon = Some(thread::spawn(move || {
             let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-            let backend = Arc::new(Mutex::new(inverter));
+            let backend = Arc::new(std::sync::Mutex::new(inverter));
             let mut daemon = VhostUserDaemon::new("inverter".into(), backend, memory).unwrap();
             daemon.start(&mut listener).unwrap();
             daemon
@@ -246,11 +246,8 @@ fn a_backend_works_on_the_queues_and_its_signals_are_passed_on() {
         inverts(&mut driver, queue);
     }
     let queues = driver.interrupts.clone();
-    wait_for("interrupts", || (0..QUEUES).all(|q| queues.queues.lock().unwrap().contains_key(&q)));
-    assert_eq!(
-        *backend.shared.acked.lock().unwrap() & !PROTOCOL_FEATURES,
-        VERSION_1 | EVENT_IDX | 1 << 5
-    );
+    wait_for("interrupts", || (0..QUEUES).all(|q| queues.queues.lock().contains_key(&q)));
+    assert_eq!(*backend.shared.acked.lock() & !PROTOCOL_FEATURES, VERSION_1 | EVENT_IDX | 1 << 5);
 }
 
 #[test]
@@ -258,11 +255,11 @@ fn a_transports_eventfd_is_signalled_by_the_backend_itself() {
     let backend = Backend::all();
     let mut driver = Driver::before_setup_in(shared_memory(), backend.device());
     let eventfd = EventFd::new(EFD_NONBLOCK).unwrap();
-    driver.interrupts.eventfds.lock().unwrap().insert(0, eventfd.try_clone().unwrap());
+    driver.interrupts.eventfds.lock().insert(0, eventfd.try_clone().unwrap());
     driver.begin(0);
     inverts(&mut driver, 0);
     wait_for("a signal", || eventfd.read().is_ok());
-    assert!(!driver.interrupts.queues.lock().unwrap().contains_key(&0));
+    assert!(!driver.interrupts.queues.lock().contains_key(&0));
 }
 
 #[test]
@@ -321,10 +318,10 @@ fn the_configuration_space_is_the_backends() {
     device.write_config(0, &[9, 9]);
     assert_eq!(device.config()[..3], [0, 9, 2]);
 
-    backend.shared.config.lock().unwrap()[15] = 77;
+    backend.shared.config.lock()[15] = 77;
     let fd = {
         let session = device.session().clone();
-        let channel = session.channel().unwrap().lock().unwrap();
+        let channel = session.channel().unwrap().lock();
         channel.sender()
     };
     // VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, in two pieces.

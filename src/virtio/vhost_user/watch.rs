@@ -1,7 +1,7 @@
 //! The thread beside a backend at work: interrupts that it cannot make itself, what it says by
 //! itself, and its end.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use vmm_sys_util::eventfd::EventFd;
@@ -32,7 +32,7 @@ impl Watch {
 
     fn hear(&self) {
         let Some(channel) = self.session.channel() else { return };
-        let heard = channel.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let heard = channel.lock().take();
         match heard {
             Ok(false) => {}
             Ok(true) => match self.config.read_again(&self.session) {
@@ -67,7 +67,7 @@ impl MutEventSubscriber for Watch {
             watched.push(Events::with_data(call, (*queue).into(), EventSet::IN));
         }
         if let Some(channel) = self.session.channel() {
-            let fd = channel.lock().unwrap_or_else(PoisonError::into_inner).fd();
+            let fd = channel.lock().fd();
             let edges = EventSet::IN | EventSet::EDGE_TRIGGERED;
             watched.push(Events::with_data_raw(fd, CHANNEL, edges));
         }

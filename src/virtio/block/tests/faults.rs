@@ -5,13 +5,14 @@ use std::{
     io,
     num::NonZeroU64,
     sync::{
-        Condvar, Mutex,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
     thread,
     time::{Duration, Instant},
 };
+
+use parking_lot::{Condvar, Mutex};
 
 use super::*;
 use crate::virtio::rate_limit::Rate;
@@ -29,14 +30,13 @@ struct Slow {
 
 impl Slow {
     fn allow(&self) {
-        *self.open.lock().unwrap() = true;
+        *self.open.lock() = true;
         self.opened.notify_all();
     }
 
     fn pass(&self) -> io::Result<()> {
         self.begun.fetch_add(1, Ordering::SeqCst);
-        let guard = self.open.lock().unwrap();
-        drop(self.opened.wait_while(guard, |open| !*open).unwrap());
+        self.opened.wait_while(&mut self.open.lock(), |open| !*open);
         self.over.fetch_add(1, Ordering::SeqCst);
         self.error.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
     }

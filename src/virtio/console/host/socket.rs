@@ -7,11 +7,12 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
+
 use super::at_path;
-use crate::virtio::console::lock;
 
 pub struct Socket {
     listener: UnixListener,
@@ -41,12 +42,12 @@ impl Socket {
 
     /// Who is connected.
     pub fn client(&self) -> Option<Arc<UnixStream>> {
-        lock(&self.client).clone()
+        self.client.lock().clone()
     }
 
     /// Takes the next one who wants to connect, if nobody is connected; whether there was one.
     pub fn accept(&self) -> bool {
-        let mut client = lock(&self.client);
+        let mut client = self.client.lock();
         if client.is_some() {
             return false;
         }
@@ -60,7 +61,7 @@ impl Socket {
 
     /// Who is connected is so no more.
     pub fn disconnect(&self) {
-        *lock(&self.client) = None;
+        *self.client.lock() = None;
     }
 }
 

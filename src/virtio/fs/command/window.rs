@@ -1,10 +1,8 @@
 //! The size of the terminal that a command runs in.
 
-use std::{
-    fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::{Serialize, Serializer};
 
 /// A terminal's size, for whoever has the terminal and for whoever is told of it.
@@ -26,7 +24,7 @@ impl Window {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock()
     }
 
     /// Its rows and columns.
@@ -51,8 +49,8 @@ impl Window {
     /// Waits until the size is another one than this. `None`: nobody is to wait.
     pub(super) fn size_after(&self, told: (u16, u16)) -> Option<(u16, u16)> {
         let is_same = |state: &mut State| !state.hurry && (state.rows, state.columns) == told;
-        let state = self.0.1.wait_while(self.lock(), is_same);
-        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        self.0.1.wait_while(&mut state, is_same);
         (!state.hurry).then_some((state.rows, state.columns))
     }
 }

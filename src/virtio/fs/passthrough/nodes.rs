@@ -9,9 +9,10 @@ use std::{
     ffi::CString,
     io,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::{
     fs::{Mode, OFlags, Statx, openat},
     io::Errno,
@@ -226,7 +227,7 @@ impl Nodes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 }
 

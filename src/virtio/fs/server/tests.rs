@@ -1,5 +1,6 @@
 use std::{fs, sync::mpsc};
 
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use zerocopy::FromBytes;
@@ -150,14 +151,14 @@ fn a_device_serves_both_queues_and_again_after_a_reset() {
 }
 
 /// A file system with one file, whose attributes take as long as somebody says.
-struct Slow(std::sync::Mutex<mpsc::Receiver<()>>);
+struct Slow(Mutex<mpsc::Receiver<()>>);
 
 impl FileSystem for Slow {
     fn lookup(&self, _: NodeId, _: crate::virtio::fs::filesystem::Name<'_>) -> Result<Entry> {
         Ok(Entry { node: 2, attributes: Attributes::default() })
     }
     fn attributes(&self, _: NodeId, _: Option<HandleId>) -> Result<Attributes> {
-        self.0.lock().unwrap().recv().map_err(|_| Errno::IO)?;
+        self.0.lock().recv().map_err(|_| Errno::IO)?;
         Ok(Attributes::default())
     }
     fn forget(&self, _: NodeId, _: u64) {}
@@ -190,7 +191,7 @@ impl FileSystem for Slow {
 #[test]
 fn a_slow_file_keeps_nobody_else_waiting_and_a_reset_waits_for_it() {
     let (done, wait) = mpsc::channel();
-    let files = Arc::new(Slow(std::sync::Mutex::new(wait)));
+    let files = Arc::new(Slow(Mutex::new(wait)));
     let device = Arc::new(Fs::of("fs0", "slow", Server::new(files, false)));
     let mut driver = Driver::new(device, 0);
     let slow = driver.push(1, &[&request(opcode::GETATTR, 2, &[0; 16])], &[16, 104]);
