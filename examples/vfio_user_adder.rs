@@ -104,7 +104,7 @@ impl ServerBackend for Adder {
     }
 }
 
-fn serve(path: &Path) -> Result<(), vfio_user::Error> {
+pub fn serve(path: &Path) -> Result<(), vfio_user::Error> {
     let irq = |index| IrqInfo { index, flags: BY_EVENTFD, count: u32::from(index == MSIX) };
     let region = |index| {
         let mut region = ServerRegion {
