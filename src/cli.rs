@@ -5,6 +5,7 @@
 mod about;
 mod atomic_file;
 mod bare;
+mod cargo_test;
 mod check;
 mod columns;
 mod console;
@@ -69,6 +70,8 @@ struct Cli {
 enum Command {
     /// Runs a guest, or several in one process
     Run(run::RunArgs),
+    /// Runs a kernel that cargo has built: `runner = "axvmm cargo-test"` in .cargo/config.toml
+    CargoTest(cargo_test::CargoTestArgs),
     /// Shows what a guest would get, and where; runs nothing
     Check(check::CheckArgs),
     /// Finds out whether this host can run guests, and what to do if not
@@ -113,6 +116,7 @@ pub fn main_with(kinds: &Kinds) -> ExitCode {
     }
     let result = match cli.command {
         Command::Run(args) => run::run(&args, kinds, started),
+        Command::CargoTest(args) => cargo_test::cargo_test(&args, kinds, started),
         Command::Check(args) => check::check(&args, kinds),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Init(args) => init::init(&args),

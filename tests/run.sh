@@ -71,7 +71,7 @@ pc_tests=(boot_protocols readme vfio_user_guest top)
 # Those that need none, and are about what each architecture's build must do.
 arch_tests=(conformance)
 # Those that bring up hosts themselves.
-host_tests=(linux virtio in_root power_cut debian hosts)
+host_tests=(linux virtio cargo_test in_root power_cut debian hosts)
 
 step() { say "$* (after $SECONDS s)"; }
 
@@ -94,6 +94,14 @@ install_tools() {
     [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
 }
 
+# The standard library's `core` for kernels (tests/cargo_test.rs).
+install_targets() {
+    local target
+    for target in x86_64-unknown-none aarch64-unknown-none riscv64gc-unknown-none-elf; do
+        [ -d "$(rustc --print target-libdir --target "$target")" ] || logged rustup target add "$target"
+    done
+}
+
 check_lints() {
     local arch
     cargo fmt --check
@@ -105,7 +113,7 @@ check_lints() {
         cargo_for_host clippy --quiet --all-targets -- -D warnings
     done
     # The scripts are those that begin as one; what they source is checked with them.
-    find .ci benches resources tests -type f -print0 |
+    find .ci benches examples resources tests -type f -print0 |
         xargs -0 awk 'FNR == 1 && /^#!.*sh$/ { print FILENAME }' | xargs shellcheck -x -P SCRIPTDIR
 }
 
@@ -182,14 +190,15 @@ for arch in "${arches[@]}"; do
 done
 if [ ${#linux[@]} -gt 0 ]; then
     step "Linux guests in the emulated hosts"
+    install_targets
     ! wanted "$own" || limited 10m cargo test --test hosts
     case $all in
         yes)
-            programs=(linux virtio in_root power_cut debian)
+            programs=(linux virtio cargo_test in_root power_cut debian)
             AXVMM_TESTS=all limited 150m cargo test --no-fail-fast "${programs[@]/#/--test=}" -- "${linux[@]}"
             ;;
         no)
-            limited 40m cargo test --no-fail-fast --test linux --test virtio -- "${linux[@]}"
+            limited 40m cargo test --no-fail-fast --test linux --test virtio --test cargo_test -- "${linux[@]}"
             ! wanted aarch64 || limited 10m cargo test --test in_root -- aarch64
             untried="; what takes long was left out (--all)"
             ;;

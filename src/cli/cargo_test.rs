@@ -1,0 +1,82 @@
+//! `axvmm cargo-test`: kernels that cargo builds, run by cargo.
+
+use std::{ffi::OsString, path::PathBuf, time::Instant};
+
+use clap::{Args, Parser};
+
+use super::{Failure, run};
+use crate::devices::custom::Kinds;
+
+/// How long a kernel has, unless told otherwise. Cargo shows nothing of a test that hangs.
+const TIMEOUT: &str = "60s";
+
+/// The command line of `axvmm cargo-test`.
+#[derive(Args, Debug)]
+pub struct CargoTestArgs {
+    /// How much memory the guest has
+    #[arg(short, long, value_name = "SIZE", default_value = "64M")]
+    memory: OsString,
+    /// How many vCPUs it has
+    #[arg(short = 'n', long, value_name = "N", default_value = "1")]
+    cpus: OsString,
+    /// Ends it with status 124 after this time
+    #[arg(long, value_name = "TIME", default_value = TIMEOUT)]
+    timeout: OsString,
+    /// A status of the guest's that means success, such as 33 for a kernel that writes 0x10 to
+    /// isa-debug-exit; may be given more than once [default: 0]
+    #[arg(long, value_name = "STATUS")]
+    success: Vec<u8>,
+    /// The kernel, as cargo gives it
+    kernel: PathBuf,
+    /// What follows in cargo's call, which is the kernel's command line
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    arguments: Vec<String>,
+}
+
+/// What the guest is, as if asked of `axvmm run`.
+#[derive(Parser)]
+struct Run {
+    #[command(flatten)]
+    args: run::RunArgs,
+}
+
+/// Runs the kernel to its end: 0 is cargo's sign of success.
+pub fn cargo_test(args: &CargoTestArgs, kinds: &Kinds, started: Instant) -> Result<u8, Failure> {
+    let cmdline = args.arguments.join(" ");
+    let words: [OsString; 13] = [
+        "run".into(),
+        "--no-reboot".into(),
+        "--control".into(),
+        "none".into(),
+        "--timeout".into(),
+        args.timeout.clone(),
+        "--memory".into(),
+        args.memory.clone(),
+        "--cpus".into(),
+        args.cpus.clone(),
+        "--kernel".into(),
+        args.kernel.clone().into(),
+        format!("--cmdline={cmdline}").into(),
+    ];
+    let Run { args: of_run } = Run::try_parse_from(words).map_err(|error| {
+        let text = error.render().to_string();
+        Failure::usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned())
+    })?;
+    let status = run::run(&of_run, kinds, started)?;
+    let (is_success, wanted) = match args.success.as_slice() {
+        [] => (status == 0, "0".to_owned()),
+        wanted => (
+            wanted.contains(&status),
+            wanted.iter().map(u8::to_string).collect::<Vec<_>>().join(" or "),
+        ),
+    };
+    Ok(match (is_success, status) {
+        (true, _) => 0,
+        // A kernel that ends well is to say so otherwise.
+        (false, 0) => {
+            log::error!("{}: ended with status 0, not {wanted}", args.kernel.display());
+            1
+        }
+        (false, status) => status,
+    })
+}
