@@ -12,7 +12,6 @@ mod console;
 mod control;
 mod device;
 mod doctor;
-mod duration;
 mod failure;
 mod guest_args;
 mod host;

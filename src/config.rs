@@ -15,6 +15,7 @@
 //! ```
 
 pub mod custom;
+mod duration;
 mod error;
 pub mod fault;
 mod foreign;
@@ -34,6 +35,7 @@ mod size;
 mod source;
 mod tables;
 mod template;
+pub mod test_table;
 #[cfg(test)]
 mod tests;
 pub mod values;
@@ -42,6 +44,7 @@ pub mod virtio;
 
 use std::path::{Path, PathBuf};
 
+pub use duration::parse as parse_duration;
 pub use error::{Error, Excerpt, Problem};
 pub use json_schema::json_schema;
 pub use keys::AxVMCrateConfig;
@@ -50,8 +53,12 @@ pub use several::load_all;
 pub use size::parse as parse_size;
 pub use source::{At, Place};
 pub use template::template;
+pub use test_table::{Answer, Pattern, TestConfig, Variant};
 
-use crate::{devices::custom::Kinds, vm::config::AxVMConfig};
+use crate::{
+    devices::custom::Kinds,
+    vm::config::{AxVMConfig, WrittenAt},
+};
 use node::{Entry, Node, Table, Value};
 use report::Report;
 use schema::FromNode;
@@ -64,6 +71,26 @@ use source::{Origin, Source};
 /// named but not there are among them.
 pub fn load(path: &Path, sets: &[Setting]) -> Result<AxVMConfig, Error> {
     load_found(path, sets, &Kinds::new()).map(|found| found.config)
+}
+
+/// A guest, and what makes a run of it a test that passes.
+#[derive(Clone, Debug)]
+pub struct Tested {
+    /// The guest, as [`load`] gives it.
+    pub config: AxVMConfig,
+    /// What its `[test]` says; the defaults if there is none.
+    pub test: TestConfig,
+    /// Where its kernel is named.
+    pub kernel_at: Option<WrittenAt>,
+}
+
+/// As [`load`], with devices of these kinds, and what the file says of tests.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_tested(path: &Path, sets: &[Setting], kinds: &Kinds) -> Result<Tested, Error> {
+    let Found { config, test, kernel_at, .. } = load_found(path, sets, kinds)?;
+    Ok(Tested { config, test, kernel_at })
 }
 
 /// As [`load`], for a text that is at hand: `file_name` is its name in messages, and `base_dir`
@@ -166,6 +193,8 @@ struct Found {
     config: AxVMConfig,
     /// The VM's id is written there, and no default.
     writes_id: bool,
+    test: TestConfig,
+    kernel_at: Option<WrittenAt>,
 }
 
 fn load_found(path: &Path, sets: &[Setting], kinds: &Kinds) -> Result<Found, Error> {
@@ -198,7 +227,10 @@ fn finish(
     if !generation::tell_apart(&mut tree, &mut report) {
         return Err(report.into_error());
     }
-    let config = AxVMCrateConfig::from_tree(tree, &mut report).unwrap_or_default();
+    let mut config = AxVMCrateConfig::from_tree(tree, &mut report).unwrap_or_default();
+    let test = test_table::resolve(config.test.take(), config.kernel.as_ref(), &mut report);
+    let kernel_path = config.kernel.as_ref().and_then(|it| it.value.kernel_path.as_ref());
+    let kernel_at = kernel_path.map(|path| report.written_at(path.place));
     let writes_id = config.base.as_ref().is_some_and(|base| base.value.id.is_some());
     let name = Path::new(named_after).file_stem().map(|stem| stem.to_string_lossy());
     let name = name.filter(|name| !name.contains(char::is_control));
@@ -206,7 +238,7 @@ fn finish(
     match resolve::resolve(config, name, kinds, &mut report) {
         Some(config) if !report.has_problems() => {
             let config = AxVMConfig { notes: report.into_notes(), ..config };
-            Ok(Found { config, writes_id })
+            Ok(Found { config, writes_id, test, kernel_at })
         }
         _ => Err(report.into_error()),
     }

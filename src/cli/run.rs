@@ -49,7 +49,7 @@ use super::{
     Failure, GuestArgs, about,
     console::{self, Desk, Style},
     control::Wanted,
-    duration, host,
+    host,
     log_output::{self, tell},
     plans::plan,
     signals,
@@ -57,7 +57,7 @@ use super::{
 };
 
 use crate::{
-    config::parse_size,
+    config::{parse_duration, parse_size},
     devices::custom::Kinds,
     gdb,
     machine::{Plan, VirtioPlan},
@@ -79,7 +79,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "HOW")]
     console: Option<Style>,
     /// Ends all guests after this time, such as 30s, 500ms, 2m
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
     /// Ends a guest that resets itself, with status 32
     #[arg(long)]

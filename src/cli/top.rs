@@ -25,7 +25,8 @@ use std::{
 use clap::Args;
 
 use self::sample::{Ended, Sample};
-use super::{Failure, duration};
+use super::Failure;
+use crate::config::parse_duration;
 
 /// More often is more work than news.
 const LEAST: Duration = Duration::from_millis(100);
@@ -53,7 +54,7 @@ pub struct TopArgs {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    match duration::parse(text)? {
+    match parse_duration(text)? {
         short if short < LEAST => Err(format!("at least {LEAST:?}")),
         interval => Ok(interval),
     }

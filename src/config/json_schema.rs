@@ -33,6 +33,11 @@ fn shape(it: &Shape) -> Value {
             {"type": "string", "pattern": r"^\s*[0-9]+\s*([kKmMgGtT]([iI][bB])?)?\s*$"},
             {"type": "integer", "minimum": 1},
         ]}),
+        Shape::Time => json!({"anyOf": [
+            {"type": "string", "pattern": r"^([0-9.]+(ms|s|m|h)?)+$"},
+            {"type": "integer", "minimum": 1},
+        ]}),
+        Shape::Pattern => json!({"type": "string", "format": "regex", "minLength": 1}),
         Shape::Word(words) => json!({"enum": words}),
         Shape::List(element) => {
             json!({"type": "array", "items": shape(element), "maxItems": LONGEST_LIST})

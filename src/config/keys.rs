@@ -12,6 +12,7 @@ use super::{
     report::Report,
     schema::{self, FromNode, Key, Shape, row, table, words},
     source::At,
+    test_table::TestKeys,
     values::{Integer, Size},
     vfio_user::VfioUserKeys,
     virtio::VirtioRow,
@@ -33,6 +34,8 @@ table! {
         kernel: VMKernelConfig,
         /// What it finds on its buses.
         devices: VMDevicesConfig,
+        /// *axvmm:* what `axvmm test` wants to see of it. Other commands pass over it.
+        test: TestKeys,
     }
 }
 

@@ -35,6 +35,10 @@ pub enum Shape {
     },
     /// Bytes, as an integer or as text with a unit.
     Size,
+    /// A time, as text with a unit or in seconds.
+    Time,
+    /// A regular expression.
+    Pattern,
     /// One of these strings.
     Word(&'static [&'static str]),
     /// Any number of these.
@@ -69,6 +73,8 @@ impl Shape {
             }
             Self::Integer { min, max } => format!("an integer from {min} to {max}"),
             Self::Size => "a size such as \"512M\", or a number of bytes".into(),
+            Self::Time => "a time such as \"30s\", or a number of seconds".into(),
+            Self::Pattern => "a regular expression, as a string".into(),
             Self::Word(words) => one_of(words.iter().map(|word| format!("{word:?}"))),
             Self::List(element) => format!("a list of these: {}", element.describe()),
             Self::Table(_) | Self::Open(_) | Self::Kinds(_) => "a table".into(),

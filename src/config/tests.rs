@@ -22,6 +22,7 @@ mod mutated;
 mod overrides;
 mod rows;
 mod sockets;
+mod test_table;
 mod vfio_user;
 mod written;
 

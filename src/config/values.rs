@@ -1,8 +1,9 @@
 //! The kinds of values that keys have.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
+    duration,
     node::{Node, Value},
     report::Report,
     schema::{FromNode, Shape, located, unexpected},
@@ -69,6 +70,21 @@ impl FromNode for Size {
         };
         report.bad_value(node.place, problem);
         None
+    }
+}
+
+/// A time of more than 0.
+impl FromNode for Duration {
+    const SHAPE: Shape = Shape::Time;
+
+    fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
+        let time = match &node.value {
+            Value::String(text) => duration::parse(text),
+            Value::Integer(seconds) if *seconds < 0 => Err("a time is not negative".into()),
+            Value::Integer(seconds) => duration::parse(&seconds.to_string()),
+            _ => return unexpected(Self::SHAPE, node, report),
+        };
+        time.map_err(|problem| _ = report.bad_value(node.place, problem)).ok()
     }
 }
 
@@ -145,5 +161,20 @@ impl<T: FromNode> FromNode for Vec<At<T>> {
             .map(|(index, element)| report.in_element(index, |report| located(element, report)))
             .collect();
         values.into_iter().collect()
+    }
+}
+
+/// One value, or a list of such.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OneOrMore<T>(pub Vec<At<T>>);
+
+impl<T: FromNode> FromNode for OneOrMore<T> {
+    const SHAPE: Shape = Shape::Either(&[T::SHAPE, Vec::<At<T>>::SHAPE]);
+
+    fn from_node(node: &Node, report: &mut Report) -> Option<Self> {
+        match &node.value {
+            Value::Array(_) => Vec::from_node(node, report).map(Self),
+            _ => located(node, report).map(|one| Self(vec![one])),
+        }
     }
 }

@@ -6,7 +6,8 @@ use clap::{Args, builder::PossibleValuesParser};
 
 use super::Recording;
 use crate::{
-    cli::{Failure, duration},
+    cli::Failure,
+    config::parse_duration,
     hal::{AxVCpuExitReason, EXIT_REASONS},
     trace::{About, Event, Recorder},
 };
@@ -39,10 +40,10 @@ pub struct Filter {
     #[arg(long, value_name = "ADDRESS", value_parser = addresses)]
     at: Option<(u64, u64)>,
     /// Not before this time in the recording, such as 1.5s
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     from: Option<Duration>,
     /// Not after this time
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     to: Option<Duration>,
 }
 

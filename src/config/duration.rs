@@ -32,10 +32,10 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         rest = after;
     }
     if seconds > LONGEST {
-        return Err("more than a year: leave it out for no limit".to_owned());
+        return Err("more than a year".to_owned());
     }
     match Duration::from_secs_f64(seconds) {
-        Duration::ZERO => Err("it must be more than 0; leave it out for no limit".to_owned()),
+        Duration::ZERO => Err("it must be more than 0".to_owned()),
         duration => Ok(duration),
     }
 }
