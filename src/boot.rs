@@ -23,7 +23,12 @@ mod testing;
 mod unpack;
 mod x86_64;
 
-use std::{fmt, fs::File, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use cache::Cache;
 use draft::Draft;
@@ -39,6 +44,12 @@ use crate::{
     hal::{Arch, VCpuSetup},
     vm::config::KernelConfig,
 };
+
+/// The architecture that the kernel in this file is for, if the file can be read and says so.
+pub fn arch_of(path: &Path) -> Option<Arch> {
+    let source = file::ImageSource::open(Role::Kernel, path).ok()?;
+    identify::Found::of(&source.head(identify::HEAD).ok()?).arch()
+}
 
 /// What a stretch of guest-physical memory is, as a kernel is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -28,6 +28,7 @@ mod run;
 mod schema;
 mod signals;
 mod sink;
+mod test;
 mod top;
 mod trace;
 
@@ -48,7 +49,7 @@ Exit status of `run`: 0 the guest shut down, 32 it reset itself (--no-reboot), 3
 reported a panic, 124 timeout, 128+N ended by signal N; or what the guest's test-exit device says,
 or the command in its root (--root).
 Of several guests the worst one's: 128+N, 1, 37, 35, 33, 34, 124, another, 32, 0, in this order.
-Of all commands: 1 axvmm failed, or `replay` or `device fuzz` found something, 35 usage or
+Of all commands: 1 axvmm failed, or `test`, `replay` or `device fuzz` found something, 35 usage or
 configuration wrong, 37 this host cannot run guests.";
 
 /// How long the end waits for a stderr that takes nothing.
@@ -71,6 +72,8 @@ enum Command {
     Run(run::RunArgs),
     /// Runs a kernel that cargo has built: `runner = "axvmm cargo-test"` in .cargo/config.toml
     CargoTest(cargo_test::CargoTestArgs),
+    /// Runs guests as tests, and tells which do not do what their [test] says
+    Test(test::TestArgs),
     /// Shows what a guest would get, and where; runs nothing
     Check(check::CheckArgs),
     /// Finds out whether this host can run guests, and what to do if not
@@ -116,6 +119,7 @@ pub fn main_with(kinds: &Kinds) -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args, kinds, started),
         Command::CargoTest(args) => cargo_test::cargo_test(&args, kinds, started),
+        Command::Test(args) => test::test(&args, kinds),
         Command::Check(args) => check::check(&args, kinds),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Init(args) => init::init(&args),

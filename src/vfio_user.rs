@@ -28,7 +28,7 @@ mod process;
 mod relay;
 mod session;
 mod socket;
-mod spawn;
+pub(crate) mod spawn;
 #[cfg(test)]
 mod tests;
 mod wire;

@@ -60,6 +60,12 @@ fn a_reset_ends_the_run_if_asked_to() {
 }
 
 #[test]
+fn a_guest_may_reset_itself_only_so_often() {
+    let (result, _) = result_of(run_guest(STOP, WORDS.resets[0]).args(["--reboots", "3"]), 32);
+    assert_eq!((&result["reason"], &result["reboots"]), (&"reset".into(), &3.into()));
+}
+
+#[test]
 fn a_loop_of_resets_leaks_nothing_and_can_be_ended() {
     let running = start(&mut run_guest(STOP, WORDS.resets[0]));
     let pid = running.pid();

@@ -2,7 +2,7 @@
 
 mod device;
 mod finding;
-mod memory;
+pub mod memory;
 
 use std::{env, io, path::PathBuf};
 

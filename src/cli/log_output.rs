@@ -107,7 +107,8 @@ pub fn flush(patience: Duration) {
         .for_each(|sink| flush_one(sink, patience));
 }
 
-fn flush_one(sink: &Sink, patience: Duration) {
+/// The same for a sink of somebody else's.
+pub fn flush_one(sink: &Sink, patience: Duration) {
     let Ok(done) = EventFd::new().map(Arc::new) else { return };
     sink.drain(done.clone());
     // Whatever comes of it, the end has come.

@@ -15,7 +15,7 @@ mod ends;
 mod guest;
 mod metrics;
 mod record;
-mod result_file;
+pub mod result_file;
 mod session;
 mod stats;
 mod tally;
@@ -84,6 +84,10 @@ pub struct RunArgs {
     /// Ends a guest that resets itself, with status 32
     #[arg(long)]
     no_reboot: bool,
+    /// Starts a guest that resets itself again, but only so often; the next time ends it, with
+    /// status 32
+    #[arg(long, value_name = "N", conflicts_with = "no_reboot")]
+    reboots: Option<u64>,
     /// Writes how it ended to this file, as JSON
     #[arg(long, value_name = "FILE")]
     result_file: Option<PathBuf>,
@@ -182,12 +186,13 @@ fn run_guests(args: &RunArgs, kinds: &Kinds, started: Instant) -> Result<Vec<End
     let recorder = recorder.map(|path| record::begin(path, args.record_size, &machines));
     let recorder = recorder.transpose()?;
     let mut debugger = debug::begin(args.gdb.as_ref(), !args.gdb_no_wait, blueprints.len())?;
+    let reboots = if args.no_reboot { Some(0) } else { args.reboots };
     let guests = blueprints.into_iter().zip(machines).enumerate();
     let guests = guests
         .map(|(number, (blueprint, machine))| {
             let recorder = recorder.as_ref();
             let recorder = recorder.map(|it| Arc::new(it.for_vm(number, machine.vm.vcpu_num())));
-            Guest::new(number, blueprint, machine, args.no_reboot, recorder, debugger.take())
+            Guest::new(number, blueprint, machine, reboots, recorder, debugger.take())
         })
         .collect::<Result<_, _>>()?;
     let metrics = args.metrics.as_deref().map(Metrics::new);

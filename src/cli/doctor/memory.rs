@@ -19,6 +19,11 @@ pub fn findings() -> Vec<Finding> {
     judge(&meminfo, &overcommit, (limit != RLIM_INFINITY).then_some(limit))
 }
 
+/// How much memory guests can have before the host swaps, in bytes; `None`: it does not say.
+pub fn available() -> Option<u64> {
+    field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+}
+
 /// `limit` is the address space that this process may have, in bytes.
 fn judge(meminfo: &str, overcommit: &str, limit: Option<u64>) -> Vec<Finding> {
     let mut findings = Vec::new();

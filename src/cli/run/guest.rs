@@ -45,7 +45,8 @@ type Built = Result<Machine<KvmHal>, Failure>;
 pub struct Guest {
     number: usize,
     pub blueprint: Arc<Blueprint>,
-    no_reboot: bool,
+    /// How often it may reset itself; `None`: any number of times.
+    reboots: Option<u64>,
     recorder: Option<Arc<VmRecorder>>,
     /// Whether it is counted how long exits take.
     is_timed: bool,
@@ -76,7 +77,7 @@ impl Guest {
         number: usize,
         blueprint: Arc<Blueprint>,
         machine: Machine<KvmHal>,
-        no_reboot: bool,
+        reboots: Option<u64>,
         recorder: Option<Arc<VmRecorder>>,
         debugger: Option<gdb::Server<KvmHal>>,
     ) -> Result<Self, Failure> {
@@ -87,7 +88,7 @@ impl Guest {
         Ok(Self {
             number,
             blueprint,
-            no_reboot,
+            reboots,
             recorder,
             is_timed: false,
             debugger,
@@ -204,7 +205,7 @@ impl Guest {
         self.tally.add(&machine.vm);
         let ended = match (reason, self.ending.take()) {
             (_, Some(Err(failure))) => Err(failure),
-            (StopReason::Reset, None) if !self.no_reboot && !self.blueprint.has_command() => {
+            (StopReason::Reset, None) if self.may_reboot() && !self.blueprint.has_command() => {
                 unwatch(&machine, ops)?;
                 return self.rebuild(machine);
             }
@@ -217,6 +218,10 @@ impl Guest {
         };
         self.ended = Some(ended);
         unwatch(&machine, ops)
+    }
+
+    fn may_reboot(&self) -> bool {
+        self.reboots.is_none_or(|allowed| self.tally.reboots < allowed)
     }
 
     /// Makes the machine anew, on a thread: a signal must not have to wait for it.
