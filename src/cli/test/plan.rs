@@ -192,10 +192,11 @@ impl Planner<'_> {
             &varied
         };
         let plan = Plan::new(config, &self.platform).map_err(|error| {
-            let place = match variant.sets.iter().filter_map(|set| set.option.as_deref()).last() {
-                Some(place) => place.to_owned(),
-                None => file.display().to_string(),
-            };
+            let place =
+                match variant.sets.iter().filter_map(|set| set.option.as_deref()).next_back() {
+                    Some(place) => place.to_owned(),
+                    None => file.display().to_string(),
+                };
             let failure = Failure::from(error);
             Wrong::Machine(Failure { message: format!("{place}: {}", failure.message), ..failure })
         })?;
