@@ -9,6 +9,7 @@ use common::{Finished, axvmm, guest, root, run};
 
 const TROUBLESHOOTING: &str = include_str!("../resources/guide/troubleshooting.md");
 const CHANNELS: &str = include_str!("../resources/guide/channels.md");
+const TESTING: &str = include_str!("../resources/guide/testing.md");
 
 /// A command of the guide, and what stands below it there.
 struct Shown {
@@ -84,6 +85,13 @@ fn every_case_of_the_troubleshooting_guide_is_as_it_says() {
 fn channels_are_used_as_shown() {
     let cases = shown(CHANNELS);
     assert_eq!(cases.len(), 1);
+    assert_are_as_shown(cases);
+}
+
+#[test]
+fn tests_are_told_as_shown() {
+    let cases = shown(TESTING);
+    assert_eq!(cases.len(), if ARCH == "x86_64" { 2 } else { 0 });
     assert_are_as_shown(cases);
 }
 

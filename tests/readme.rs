@@ -49,11 +49,19 @@ fn every_command_does_what_it_says() {
         let line = line.unwrap_or_else(|| panic!("no {begins:?} in README.md"));
         run_line(line, &files, &root()).assert(0, stdout);
     }
+    // Where it leaves its logs.
+    let config = |name| root().join("configs").canonicalize().unwrap().join(name);
+    let files = ["hello-x86_64.toml", "smp-x86_64.toml"].map(|name| (name, config(name)));
+    let files = files.each_ref().map(|(name, path)| (format!("configs/{name}"), path.clone()));
+    let files: Vec<_> = files.iter().map(|(name, path)| (name.as_str(), path.clone())).collect();
+    let line = commands.iter().find(|line| line.starts_with("test ")).expect("test in README.md");
+    run_line(line, &files, scratch.path()).assert(0, "4 passed");
     let init = commands.iter().find(|line| line.starts_with("init ")).expect("init in README.md");
     run_line(init, &[], scratch.path()).assert(0, "");
     assert!(scratch.path().join("guest.toml").exists());
     // `device new` is in tests/devices.rs.
-    let known = ["doctor", "run --config", "check", "run -k", "init ", "device new countdown"];
+    let known =
+        ["doctor", "run --config", "check", "run -k", "init ", "test ", "device new countdown"];
     let unknown = commands.iter().find(|line| !known.iter().any(|begins| line.starts_with(begins)));
     assert_eq!(unknown, None, "a command that nothing here runs");
 }

@@ -44,7 +44,10 @@ fn all_configurations_and_what_init_writes_are_valid() {
         [[devices.virtio]]\nkind = \"block\"\npath = \"disk\"\nformat = \"qcow2\"\nreadonly = true
         [[devices.virtio]]\nkind = \"vhost-user\"\nsocket = \"s\"\n
         [[devices.custom]]\nkind = \"mine\"\nat = 0xd000_0000\nof_its_own = [1, \"x\"]
-        [[devices.fault]]\ndevice = \"com1\"\nat = [0x3f8, 0x3f9]\naction = \"fail\"\nnth = 3"
+        [[devices.fault]]\ndevice = \"com1\"\nat = [0x3f8, 0x3f9]\naction = \"fail\"\nnth = 3
+        [test]\nexpect = '^a+$'\nforbid = ['x', 'y']\ntimeout = 30\nreboots = 1
+        answers = [['a', 'b'], {prompt = 'c', keys = 'd'}]
+        matrix = {cpu_num = [1, 2], memory = ['1G', 4096]}"
             .to_owned(),
     );
     assert_eq!(wrong(&texts), Vec::<&String>::new());
@@ -74,6 +77,13 @@ fn what_axvmm_refuses_is_not_valid() {
         "[[devices.virtio]]\nkind = \"rng\"\npath = \"disk\"",
         "[[devices.custom]]\nkind = 1",
         "[[devices.fault]]\ndevice = \"com1\"\naction = \"explode\"",
+        "[test]\nexpected = 'a'",
+        "[test]\nexpect = 1",
+        "[test]\nforbid = ''",
+        "[test]\nstatus = 256",
+        "[test]\ntimeout = \"soon\"",
+        "[test]\nanswers = [['a']]",
+        "[test]\nmatrix = {cpu_num = [0]}",
     ];
     for text in texts {
         fs::write(&guest, text).unwrap();

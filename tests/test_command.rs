@@ -173,7 +173,11 @@ fn what_failed_and_why_is_on_one_screen() {
         "no line with \"never\" came",
         &format!("| stop: {}", WORDS.crash),
         // The beginning of the dump.
-        if ARCH == "x86_64" { "RIP" } else { "pc" },
+        match ARCH {
+            "x86_64" => "RIP",
+            "aarch64" => "PC",
+            _ => "pc",
+        },
         "out/bad",
     ] {
         finished.assert(1, "").assert(1, part);

@@ -222,9 +222,10 @@ fn variants(matrix: At<MatrixKeys>, cmdline: &str, report: &mut Report) -> Vec<V
         let message = "a test has either a cmdline of its own or arguments";
         report.problem_of("test.matrix", arguments.place, message).help("leave one of them out");
     }
-    let with = |arguments: &String| match cmdline {
-        "" => arguments.clone(),
-        cmdline => format!("{cmdline} {arguments}"),
+    let with = |arguments: &String| match (cmdline, arguments.as_str()) {
+        ("", arguments) => arguments.to_owned(),
+        (cmdline, "") => cmdline.to_owned(),
+        (cmdline, arguments) => format!("{cmdline} {arguments}"),
     };
     let cpus = |it: &Integer<1, MAX_CPUS>| (it.0.to_string(), it.0.to_string());
     let size = |it: &Size| (units(it.0), it.0.to_string());

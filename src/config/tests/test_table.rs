@@ -66,7 +66,8 @@ fn a_matrix_is_all_combinations_of_its_lists() {
     let sets = |matrix| variants(matrix).into_iter().map(|(_, sets)| sets[0].clone());
     let cmdlines: Vec<_> = sets("cmdline = ['a b', '\"']").collect();
     assert_eq!(cmdlines, ["kernel.cmdline=\"a b\"", "kernel.cmdline='\"'"]);
-    assert_eq!(sets("arguments = ['x']").collect::<Vec<_>>(), ["kernel.cmdline=\"quiet x\""]);
+    let arguments: Vec<_> = sets("arguments = ['', 'x']").collect();
+    assert_eq!(arguments, ["kernel.cmdline=\"quiet\"", "kernel.cmdline=\"quiet x\""]);
 }
 
 /// Each: the lines of the table, where the problem is, and words of what is said.
