@@ -277,9 +277,9 @@ fn a_flood_has_a_log_of_bounded_length_that_says_so() {
         "flood",
         "[test]\nexpect = ['stop: flood$', 'and more']\nstatus = 124\ntimeout = \"5s\"\n",
     );
-    guests.test(&["--log-size", "1K"]).assert(0, "ok    flood");
+    guests.test(&["--log-size", "256"]).assert(0, "ok    flood");
     let log = fs::read_to_string(guests.path("out/flood/console.log")).unwrap();
-    assert!(log.len() < 3000, "{} bytes", log.len());
+    assert!(log.len() < 1000, "{} bytes", log.len());
     assert!(
         log.starts_with("stop: flood\r\n") && log.contains("bytes are left out here]"),
         "{log}"
@@ -482,10 +482,28 @@ fn wrong_options_are_refused() {
     ] {
         guests.test(options).assert(35, "").assert_tells(&[tells]);
     }
+    let fifo = guests.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    guests.test(&["--json", fifo.to_str().unwrap()]).assert(35, "").assert_tells(&["--json "]);
     run(axvmm().arg("test")).assert(35, "").assert_tells(&["<FILE>"]);
     let output = guests.path("a.toml");
     let finished = run(axvmm().arg("test").args(&guests.files).arg("--output").arg(output));
     finished.assert(35, "").assert_tells(&["--output"]);
+}
+
+#[test]
+fn a_stdout_that_nobody_reads_keeps_no_test_from_its_verdict() {
+    let guests = Guests::new().add("bad", STOP, "panic", "").add("good", HELLO, "", "");
+    let (_kept, full) = common::full_pipe();
+    let file = guests.path("lines.json");
+    let mut command = guests.command(&["--json", file.to_str().unwrap()]);
+    assert_eq!(command.stdout(full).status().unwrap().code(), Some(1));
+    let summary = &lines(&fs::read_to_string(file).unwrap())["summary"];
+    assert_eq!((&summary["passed"], &summary["failed"]), (&1.into(), &1.into()), "{summary}");
+    let (_kept, full) = common::full_pipe();
+    let mut command = guests.command(&["--filter", "good", "--json", "-"]);
+    let status = command.stdout(full).status().unwrap();
+    assert_eq!(status.code(), Some(1), "lines for a program are lost");
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub const MESSAGES: &str = "messages.log";
 pub const RESULT: &str = "result.json";
 
 /// Lines kept of a console's end, and of axvmm's messages.
-const KEPT: usize = 40;
+const KEPT: usize = 64;
 /// How long a guest goes on that has failed: what it says of that comes then.
 const AFTERMATH: Duration = Duration::from_secs(1);
 /// How long axvmm may take to end a guest.

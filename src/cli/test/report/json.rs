@@ -1,8 +1,9 @@
 //! For programs: a line of JSON for each run, and one for all.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -71,15 +72,23 @@ struct FailedTest<'a> {
     runs: u32,
 }
 
+/// Opens a file for writing, empty. A pipe that nobody reads is an error.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
 impl Lines {
     /// To this file, or with `-` to stdout.
     pub fn to(path: &Path) -> Result<Self, Failure> {
+        let settings = Settings { name: "json", patience: LAST_PATIENCE, report: |_| {} };
         let to = if path.as_os_str() == "-" {
-            let settings = Settings { name: "json", patience: LAST_PATIENCE, report: |_| {} };
             Err(Sink::new(io::stdout(), settings))
         } else {
-            Ok(File::create(path)
-                .map_err(|error| Failure::usage(format!("--json {}: {error}", path.display())))?)
+            let wrong = |error| Failure::usage(format!("--json {}: {error}", path.display()));
+            let file = create(path).map_err(wrong)?;
+            let is_file = file.metadata().map_err(wrong)?.is_file();
+            if is_file { Ok(file) } else { Err(Sink::new(file, settings)) }
         };
         Ok(Self { path: path.to_owned(), to, failed: None })
     }
@@ -123,6 +132,11 @@ impl Lines {
         });
         if let Err(sink) = &self.to {
             flush(sink);
+            let lost = sink.dropped() + sink.waiting();
+            if lost > 0 {
+                let error = io::Error::other(format!("{lost} bytes were not taken"));
+                self.failed.get_or_insert(error);
+            }
         }
         let what = format!("write --json {}", self.path.display());
         self.failed.map_or(Ok(()), |error| Err(Failure::call(&what, error)))
