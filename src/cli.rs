@@ -15,6 +15,7 @@ mod doctor;
 mod failure;
 mod guest_args;
 mod host;
+mod import;
 mod in_root;
 mod init;
 mod log_output;
@@ -80,6 +81,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Writes a guest.toml to begin with
     Init(init::InitArgs),
+    /// Writes the guest.toml of a guest that another VMM is configured for
+    Import(import::ImportArgs),
     /// Prints the keys of guest.toml as a JSON Schema, for editors
     Schema,
     /// Shows live what the guests of a run do to their devices, and how long that takes
@@ -123,6 +126,7 @@ pub fn main_with(kinds: &Kinds) -> ExitCode {
         Command::Check(args) => check::check(&args, kinds),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Init(args) => init::init(&args),
+        Command::Import(args) => import::import(&args, kinds),
         Command::Schema => schema::schema(),
         Command::Top(args) => top::top(&args),
         Command::Trace(args) => trace::trace(&args),

@@ -59,10 +59,12 @@ use crate::{
     devices::custom::Kinds,
     vm::config::{AxVMConfig, WrittenAt},
 };
-use node::{Entry, Node, Table, Value};
-use report::Report;
+pub(crate) use nearest::nearest;
+pub(crate) use node::{Entry, Node, Table, Value};
+pub(crate) use read::{Language, read_foreign};
+pub(crate) use report::Report;
 use schema::FromNode;
-use source::{Origin, Source};
+pub(crate) use source::{Origin, Source};
 
 /// Reads the file at `path`, with the keys that `sets` set over it.
 ///
@@ -178,8 +180,21 @@ pub fn from_args_with(args: &OneOff, sets: &[Setting], kinds: &Kinds) -> Result<
     finish(tree, &args.kernel, kinds, report).map(|found| found.config)
 }
 
+/// The guest that a tree describes which was made of something else than a `guest.toml`: `named_after`
+/// is what that is called, and `report` has its text, and nothing wrong with it so far.
+pub(crate) fn resolve_made(
+    mut tree: Table,
+    named_after: &str,
+    sets: &[Setting],
+    kinds: &Kinds,
+    mut report: Report,
+) -> Result<AxVMConfig, Error> {
+    sets::apply(&mut tree, sets, &mut report);
+    finish(tree, named_after, kinds, report).map(|found| found.config)
+}
+
 /// Puts an entry into one of the tables of the file's top level, which is made if need be.
-fn insert(tree: &mut Table, table: &str, key: &str, entry: Entry) {
+pub(crate) fn insert(tree: &mut Table, table: &str, key: &str, entry: Entry) {
     let place = entry.key;
     let empty = || Node { value: Value::Table(Table::new()), place };
     let table = tree.entry(table.into()).or_insert_with(|| Entry { key: place, node: empty() });

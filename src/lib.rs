@@ -5,7 +5,8 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`cli`] | the commands: `run`, `test`, `cargo-test`, `check`, `doctor`, `init`, `top`, `schema`, `trace`, `replay`, `qtest`, `device` |
+//! | [`cli`] | the commands: `run`, `test`, `cargo-test`, `check`, `doctor`, `init`, `import`, `top`, `schema`, `trace`, `replay`, `qtest`, `device` |
+//! | [`import`] | what other VMMs are configured with, as a `guest.toml` |
 //! | [`config`] | `guest.toml`: schema, located errors, resolving to [`vm::AxVMConfig`] |
 //! | [`machine`] | the board: memory map, devices, firmware tables; first a plan, then a machine |
 //! | [`trace`] | recordings of exits |
@@ -43,6 +44,7 @@ pub mod config;
 pub mod devices;
 pub mod gdb;
 pub mod hal;
+pub mod import;
 pub mod isa;
 pub mod ivc;
 pub mod kept;

@@ -8,8 +8,12 @@ use super::in_root::{InRoot, root_as_set};
 use crate::{
     config::{self, OneOff, Setting},
     devices::custom::Kinds,
+    import::firecracker,
     vm::AxVMConfig,
 };
+
+/// Options that name a guest's file, which says all of it.
+pub const FILES: [&str; 2] = ["config", "firecracker_config"];
 
 /// Which guests: a file each, or one kernel with a few options.
 #[derive(Clone, Debug, Args)]
@@ -19,16 +23,16 @@ pub struct GuestArgs {
     #[command(flatten)]
     pub which: Which,
     /// Its initial RAM disk
-    #[arg(short, long, conflicts_with = "config")]
+    #[arg(short, long, conflicts_with_all = FILES)]
     pub initrd: Option<String>,
     /// Its command line
-    #[arg(short, long, conflicts_with = "config", allow_hyphen_values = true)]
+    #[arg(short, long, conflicts_with_all = FILES, allow_hyphen_values = true)]
     pub cmdline: Option<String>,
     /// Its memory, such as 512M
-    #[arg(short, long, value_name = "SIZE", conflicts_with = "config")]
+    #[arg(short, long, value_name = "SIZE", conflicts_with_all = FILES)]
     pub memory: Option<String>,
     /// How many vCPUs it gets
-    #[arg(short = 'n', long, value_name = "N", conflicts_with = "config")]
+    #[arg(short = 'n', long, value_name = "N", conflicts_with_all = FILES)]
     pub cpus: Option<u64>,
     /// Adds a disk: an image, and keys of a block device, such as format=qcow2, readonly, root or
     /// serial=NAME. May be repeated
@@ -52,7 +56,7 @@ pub struct GuestArgs {
     pub in_root: InRoot,
 }
 
-/// One of the two.
+/// One of these.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Which {
@@ -61,6 +65,10 @@ pub struct Which {
     /// guest, named NAME-2
     #[arg(long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
+    /// A guest's configuration as Firecracker takes it (--config-file), whose paths are relative to
+    /// the working directory. A guest that resets itself has ended, as there
+    #[arg(long, value_name = "FILE")]
+    pub firecracker_config: Option<PathBuf>,
     /// A kernel to run without a configuration
     #[arg(short, long)]
     pub kernel: Option<String>,
@@ -80,6 +88,10 @@ impl GuestArgs {
         let nets = self.nets.iter().map(|net| setting("--net", net, net_as_set(net)));
         let rows = disks.chain(shares).chain(root).chain(nets);
         let sets: Vec<_> = self.sets.iter().map(Setting::from).chain(rows).collect();
+        if let Some(path) = &self.which.firecracker_config {
+            let guest = firecracker::import(path).and_then(|guest| guest.config(&sets, kinds));
+            return vec![guest];
+        }
         let Some(kernel) = &self.which.kernel else {
             return config::load_all(&self.which.config, &sets, kinds);
         };

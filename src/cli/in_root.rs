@@ -17,7 +17,7 @@ use clap::Args;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use rustix::termios;
 
-use super::Failure;
+use super::{Failure, guest_args::FILES};
 use crate::{
     boot::cpio::Archive,
     hal::Arch,
@@ -42,7 +42,7 @@ const DIRECTORIES: [&str; 5] = ["dev", "proc", "sys", "axvmm", "axvmm-root"];
 pub struct InRoot {
     /// Runs one command in a guest whose root is this directory; what the command changes there is
     /// lost at its end. The command's status becomes that of axvmm
-    #[arg(long, value_name = "DIR", requires = "command", conflicts_with = "config")]
+    #[arg(long, value_name = "DIR", requires = "command", conflicts_with_all = FILES)]
     pub root: Option<String>,
     /// What the command changes in its root is changed in the directory
     #[arg(long, requires = "root")]

@@ -43,14 +43,8 @@ pub fn init(args: &InitArgs) -> Result<u8, Failure> {
         print(&text)?;
         return Ok(0);
     }
+    write(&args.output, &text, args.force)?;
     let name = args.output.display();
-    let write = if args.force { atomic_file::replace } else { atomic_file::create };
-    write(&args.output, text.as_bytes()).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Failure::usage(format!(
-            "{name} is there already\n  Give --force to write over it, or -o with another name."
-        )),
-        _ => Failure::usage(format!("Failed to write {name}: {error}")),
-    })?;
     if !args.kernel.exists() {
         tell(&format!("note: there is no kernel {} yet", args.kernel.display()));
     }
@@ -58,8 +52,20 @@ pub fn init(args: &InitArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// Writes a guest.toml, in the place of one that is there if that is wanted.
+pub fn write(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
+    let name = path.display();
+    let write = if force { atomic_file::replace } else { atomic_file::create };
+    write(path, text.as_bytes()).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::usage(format!(
+            "{name} is there already\n  Give --force to write over it, or -o with another name."
+        )),
+        _ => Failure::usage(format!("Failed to write {name}: {error}")),
+    })
+}
+
 /// The path as it is written in a file whose relative paths are relative to itself.
-fn seen_from(file: &Path, path: &Path) -> Result<String, Failure> {
+pub fn seen_from(file: &Path, path: &Path) -> Result<String, Failure> {
     let same_directory = file.parent().is_none_or(|parent| parent.as_os_str().is_empty());
     let seen = match same_directory || path.is_absolute() {
         true => path.to_owned(),

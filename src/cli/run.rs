@@ -179,6 +179,7 @@ fn run_guests(args: &RunArgs, kinds: &Kinds, started: Instant) -> Result<Vec<End
     let desk = Desk::new(&out, plans.iter().map(|plan| plan.name.as_str()), style)?;
     let blueprints = Blueprint::for_all(plans, &desk);
     let machines = build_all(&blueprints, hal?)?;
+    let no_reboot = args.no_reboot || args.guest.which.firecracker_config.is_some();
     let control = Control::new(args.control.as_ref())?;
     let signals =
         signals::block().map_err(|errno| Failure::call("receive signals (signalfd)", errno))?;
@@ -186,7 +187,7 @@ fn run_guests(args: &RunArgs, kinds: &Kinds, started: Instant) -> Result<Vec<End
     let recorder = recorder.map(|path| record::begin(path, args.record_size, &machines));
     let recorder = recorder.transpose()?;
     let mut debugger = debug::begin(args.gdb.as_ref(), !args.gdb_no_wait, blueprints.len())?;
-    let reboots = if args.no_reboot { Some(0) } else { args.reboots };
+    let reboots = if no_reboot { Some(0) } else { args.reboots };
     let guests = blueprints.into_iter().zip(machines).enumerate();
     let guests = guests
         .map(|(number, (blueprint, machine))| {

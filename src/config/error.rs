@@ -111,7 +111,7 @@ impl Problem {
     }
 
     /// Says what to do about it.
-    pub(super) fn help(&mut self, help: impl Into<String>) {
+    pub(crate) fn help(&mut self, help: impl Into<String>) {
         self.help = Some(help.into());
     }
 

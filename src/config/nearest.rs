@@ -2,7 +2,7 @@
 
 /// The candidate that is closest to `word`, if it is close enough to be a slip of the keyboard:
 /// at most a third of its characters wrong.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -10,13 +10,13 @@ use toml::{
 use super::{report::Report, source::Place};
 
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub value: Value,
     pub place: Place,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     String(String),
     /// What does not fit is held at the nearest end, far outside what any key takes.
     Integer(i128),
@@ -27,10 +27,10 @@ pub(super) enum Value {
     Table(Table),
 }
 
-pub(super) type Table = BTreeMap<String, Entry>;
+pub(crate) type Table = BTreeMap<String, Entry>;
 
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub key: Place,
     pub node: Node,
 }

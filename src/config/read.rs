@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, FileType, OpenOptions},
     io::{self, Read},
     os::unix::fs::{FileTypeExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -15,13 +15,46 @@ use super::{
 /// No guest needs more; a larger file is another file.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
 
+/// What messages say of a language that configuration is written in.
+pub(crate) struct Language {
+    /// What it is called.
+    pub name: &'static str,
+    /// What a file in it may be called.
+    pub example: &'static str,
+    /// What to do about one that is not there.
+    pub missing: Option<&'static str>,
+}
+
+const TOML: Language = Language {
+    name: "TOML",
+    example: "guest.toml",
+    missing: Some("`axvmm init` writes one to begin with"),
+};
+
 /// The text of the file at `path`, without a byte order mark.
 pub(super) fn read(path: &Path) -> Result<Source, Error> {
+    let base_dir = path.parent().unwrap_or(Path::new("")).to_owned();
+    let name = path.display().to_string();
+    read_text(path, &TOML, |text| Source::new(Origin::File(name.clone()), text, base_dir.clone()))
+}
+
+/// As [`read`], of another program's file, whose paths are relative to the working directory.
+pub(crate) fn read_foreign(path: &Path, language: &Language) -> Result<Source, Error> {
+    let name = path.display().to_string();
+    let origin = || Origin::Foreign(name.clone());
+    read_text(path, language, |text| Source::new(origin(), text, PathBuf::new()))
+}
+
+fn read_text(
+    path: &Path,
+    language: &Language,
+    source: impl Fn(String) -> Source,
+) -> Result<Source, Error> {
     let name = path.display().to_string();
     let fail = |error: io::Error| {
         let problem = Problem::of_file(&name, format!("cannot read this file: {error}"));
-        Error::from(match error.kind() {
-            io::ErrorKind::NotFound => problem.with_help("`axvmm init` writes one to begin with"),
+        Error::from(match (error.kind(), language.missing) {
+            (io::ErrorKind::NotFound, Some(help)) => problem.with_help(help),
             _ => problem,
         })
     };
@@ -33,7 +66,7 @@ pub(super) fn read(path: &Path) -> Result<Source, Error> {
         }
         Err(kind) => {
             return Err(Problem::of_file(&name, format!("is {kind}, not a file"))
-                .with_help("name a TOML file, such as guest.toml")
+                .with_help(format!("name a {} file, such as {}", language.name, language.example))
                 .into());
         }
     };
@@ -42,8 +75,6 @@ pub(super) fn read(path: &Path) -> Result<Source, Error> {
             .with_help("this is no configuration file: is it an image?")
             .into());
     }
-    let base_dir = path.parent().unwrap_or(Path::new("")).to_owned();
-    let source = |text| Source::new(Origin::File(name.clone()), text, base_dir);
     match String::from_utf8(bytes) {
         Ok(text) => Ok(source(without_mark(text))),
         Err(error) => {
@@ -52,7 +83,8 @@ pub(super) fn read(path: &Path) -> Result<Source, Error> {
             let source = source(String::from_utf8_lossy(error.as_bytes()).into_owned());
             let place = Place { source: 0, start: at, end: at };
             let problem = source.problem(place, "this byte is not valid UTF-8".into());
-            Err(problem.with_help("TOML files are UTF-8: save it in this encoding").into())
+            let help = format!("{} files are UTF-8: save it in this encoding", language.name);
+            Err(problem.with_help(help).into())
         }
     }
 }

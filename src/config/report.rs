@@ -13,7 +13,7 @@ const KEPT: usize = 100;
 
 /// The sources of a configuration and all that was found in them so far.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(crate) struct Report {
     sources: Vec<Source>,
     problems: Vec<(Place, Problem)>,
     /// How many problems there are beyond those that are kept, and the last of them.
@@ -74,9 +74,10 @@ impl Report {
         message: impl AsRef<str>,
     ) -> &mut Problem {
         let message = message.as_ref();
-        // Who gave an option of the command line need not know which key it stands for.
+        // Who gave an option of the command line, or another program's file, need not know which key
+        // it stands for.
         match self.source_of(place).origin {
-            Origin::Flag(_) => self.problem(place, message),
+            Origin::Flag(_) | Origin::Foreign(_) => self.problem(place, message),
             _ => self.problem(place, format!("{key}: {message}")),
         }
     }

@@ -7,7 +7,7 @@ use crate::vm::config::WrittenAt;
 
 /// A text that configuration is read from.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     pub origin: Origin,
     pub text: String,
     /// What relative paths in it are relative to.
@@ -17,9 +17,11 @@ pub(super) struct Source {
 }
 
 #[derive(Debug)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     /// A file, by the name that the user gave it.
     File(String),
+    /// A file of another program's, likewise: it does not have our keys.
+    Foreign(String),
     /// The n-th `--set`, counted from 1.
     Set(usize),
     /// Another option of the command line, as messages name it.
@@ -29,9 +31,9 @@ pub(super) enum Origin {
 /// A stretch of a source: the source's number and the bytes from `start` up to `end`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    pub(super) source: usize,
-    pub(super) start: usize,
-    pub(super) end: usize,
+    pub(crate) source: usize,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 /// A value and where it stands.
@@ -57,7 +59,7 @@ impl Source {
         let length = marked.lines().next().unwrap_or("").chars().count();
         let excerpt = Excerpt::new(text, column, length);
         match &self.origin {
-            Origin::File(name) => Problem {
+            Origin::File(name) | Origin::Foreign(name) => Problem {
                 origin: name.clone(),
                 line: Some(line),
                 column: Some(column),
@@ -77,7 +79,7 @@ impl Source {
     pub fn written_at(&self, place: Place) -> WrittenAt {
         let (line, column, _) = self.line_at(place.start);
         let (origin, in_file) = match &self.origin {
-            Origin::File(name) => (name.clone(), true),
+            Origin::File(name) | Origin::Foreign(name) => (name.clone(), true),
             Origin::Set(number) => (format!("--set #{number}"), false),
             Origin::Flag(name) => (name.clone(), false),
         };
