@@ -39,7 +39,7 @@ fn wrong_usage_is_status_35_with_one_message() {
     for (args, tells) in [
         (&[][..], "Usage: axvmm"),
         (&["frob"], "frob"),
-        (&["run"], "--config <FILE>|--kernel <KERNEL>"),
+        (&["run"], "--config <FILE>|--firecracker-config <FILE>|--kernel <KERNEL>"),
         (&["run", "--config", "a.toml", "-k", "vmlinuz"], "cannot be used with"),
         (&["run", "--config", "a.toml", "-m", "1G"], "--kernel"),
         (&["run", "-k", "vmlinuz", "--timeout", "soon"], "--timeout"),
