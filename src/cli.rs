@@ -20,6 +20,7 @@ mod in_root;
 mod init;
 mod log_output;
 mod mapped_files;
+mod packaging;
 mod panics;
 mod plans;
 mod qtest;
@@ -38,7 +39,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub use failure::Failure;
 pub use guest_args::GuestArgs;
@@ -97,6 +98,10 @@ enum Command {
     Qtest(qtest::QtestArgs),
     /// Devices of one's own
     Device(device::DeviceArgs),
+    /// Prints what a shell needs to complete command lines
+    Completions(packaging::CompletionsArgs),
+    /// Writes the manual's pages
+    Man(packaging::ManArgs),
 }
 
 /// The whole program: reads the command line, does what it says, and tells how it went.
@@ -134,6 +139,8 @@ pub fn main_with(kinds: &Kinds) -> ExitCode {
         Command::Replay(args) => replay::replay(&args, kinds),
         Command::Qtest(args) => qtest::qtest(&args, kinds),
         Command::Device(args) => device::device(&args, kinds),
+        Command::Completions(args) => packaging::completions(&args, Cli::command()),
+        Command::Man(args) => packaging::man(&args, Cli::command()),
     };
     let status = result.unwrap_or_else(|failure| {
         log_output::tell(&failure.message);

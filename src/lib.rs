@@ -5,7 +5,7 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`cli`] | the commands: `run`, `test`, `cargo-test`, `check`, `doctor`, `init`, `import`, `top`, `schema`, `trace`, `replay`, `qtest`, `device` |
+//! | [`cli`] | the commands: `run`, `test`, `cargo-test`, `check`, `doctor`, `init`, `import`, `top`, `schema`, `trace`, `replay`, `qtest`, `device`, `completions`, `man` |
 //! | [`import`] | what other VMMs are configured with, as a `guest.toml` |
 //! | [`config`] | `guest.toml`: schema, located errors, resolving to [`vm::AxVMConfig`] |
 //! | [`machine`] | the board: memory map, devices, firmware tables; first a plan, then a machine |

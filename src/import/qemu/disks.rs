@@ -84,10 +84,11 @@ fn disk_of(mut keys: Keys, mut disk: Row, given: &Given<'_>, draft: &mut Draft) 
     if let Some(cache) = keys.take("cache") {
         match cache.value.as_str() {
             "none" | "directsync" => disk.set("direct", given.at(true)),
-            "unsafe" => {
-                draft.note(keys.place, "cache=unsafe: what the guest flushes is on the disk then");
+            "writeback" | "writethrough" => {}
+            other => {
+                let text = format!("cache={other}: what the guest flushes is on the disk then");
+                draft.note(keys.place, text);
             }
-            _ => {}
         }
     }
     let serial = keys.take("serial");
