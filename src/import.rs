@@ -12,6 +12,8 @@ mod draft;
 pub mod firecracker;
 mod json;
 pub mod qemu;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use draft::Imported;

@@ -17,11 +17,13 @@ Parts:
            in the emulated KVM hosts of this architecture: Linux guests, and but for this machine's own architecture the
            unit tests and the tiny guests as well
   hosts    these three
+  packages the release for this machine's architecture, built as users get it, and its package in a clean root: several
+           minutes, and only if it is named
 
 Options:
-  --all  also what takes long, which is an hour more and told at the end where it is left out: all virtio devices over
-         all transports in all hosts, --root in all hosts, disks of guests that are killed, and a whole Debian with
-         systemd in the host of each architecture
+  --all  also what takes long, which is an hour more and told at the end where it is left out: the part packages, all
+         virtio devices over all transports in all hosts, --root in all hosts, disks of guests that are killed, and a
+         whole Debian with systemd in the host of each architecture
 
 Exit status: 0 when all passed.
 TEXT
@@ -41,7 +43,7 @@ choose() {
     local -n chosen=$1
     case ${2:-} in
         hosts) chosen+=("${arches[@]}") ;;
-        lints | machine | x86_64 | aarch64 | riscv64) chosen+=("$2") ;;
+        lints | machine | packages | x86_64 | aarch64 | riscv64) chosen+=("$2") ;;
         *) usage >&2 && exit "$failed" ;;
     esac
 }
@@ -50,7 +52,7 @@ only=() without=() all=no
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage && exit ;;
-        --all) all=yes ;;
+        --all) all=yes parts+=(packages) ;;
         --only) choose only "${2:-}" && shift ;;
         --without) choose without "${2:-}" && shift ;;
         *) usage >&2 && exit "$failed" ;;
@@ -72,6 +74,8 @@ pc_tests=(boot_protocols readme vfio_user_guest top)
 arch_tests=(conformance)
 # Those that bring up hosts themselves.
 host_tests=(linux virtio cargo_test in_root power_cut debian hosts)
+# Those of the part `packages`.
+package_tests=(release)
 
 step() { say "$* (after $SECONDS s)"; }
 
@@ -155,7 +159,7 @@ if wanted lints; then
     check_lints
 fi
 if wanted machine; then
-    left_out=("${host_tests[@]}")
+    left_out=("${host_tests[@]}" "${package_tests[@]}")
     if cargo run --quiet -- doctor >/dev/null 2>&1; then
         step "tests on this machine's KVM"
     else
@@ -203,5 +207,9 @@ if [ ${#linux[@]} -gt 0 ]; then
             untried="; what takes long was left out (--all)"
             ;;
     esac
+fi
+if wanted packages; then
+    step "packages"
+    limited 30m cargo test --no-fail-fast "${package_tests[@]/#/--test=}"
 fi
 step "all passed${untried-}"
