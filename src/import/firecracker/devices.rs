@@ -3,8 +3,10 @@
 use super::{Draft, Json, limit, row};
 use crate::config::At;
 
+type Reader = fn(Json<'_>, &mut Draft);
+
 /// The keys of the file for devices, each with what reads it.
-pub const ALL: [(&str, fn(Json<'_>, &mut Draft)); 4] = [
+pub const ALL: [(&str, Reader); 4] = [
     ("network-interfaces", networks),
     ("vsock", vsock),
     ("entropy", entropy),
