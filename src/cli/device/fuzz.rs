@@ -34,6 +34,8 @@ use crate::{
 const LENGTH: usize = 100;
 /// How long a device may take for a sequence, which should take it no time at all.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same, to tell one that hangs from a machine that is busy with other things.
+const MUCH_PATIENCE: Duration = Duration::from_secs(20);
 /// The same, where it is known to hang and tried again and again.
 const LESS_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -87,6 +89,11 @@ pub fn fuzz(args: &FuzzArgs, kinds: &Kinds) -> Result<(), Failure> {
         let sequence = target.sequence(&mut random, LENGTH);
         sequences += 1;
         let Err((trouble, made)) = look(&mut child, &target, sequence)? else { continue };
+        if trouble == Trouble::Hangs && start()?.run(&target, &made, MUCH_PATIENCE)?.is_ok() {
+            log::debug!("{}: sequence {sequences} took long, and did not once more", args.name);
+            child = start()?;
+            continue;
+        }
         let found = Found { name: &args.name, keys: &args.keys, seed, sequences, trouble };
         let fewest = sequence::shrink(made, |fewer| {
             let mut child = start()?;
