@@ -3,11 +3,23 @@
 
 mod common;
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::{Value, json};
 
-use common::{Finished, WORDS, axvmm, guest, root, run};
+use common::{Finished, WORDS, axvmm, guest, run};
+
+/// Firecracker's command line for tools that start it.
+const FIRECRACKER: &str = include_str!("../resources/firecracker");
+
+/// The guest that ends as the words on its command line say, wherever axvmm is run.
+fn kernel() -> PathBuf {
+    guest("stop").canonicalize().unwrap()
+}
 
 /// A directory with a file for each disk.
 fn scratch() -> tempfile::TempDir {
@@ -31,7 +43,7 @@ fn vm_json(dir: &Path, config: &Value) -> &'static str {
 /// A guest that does what the words on its command line say.
 fn stops(words: &str) -> Value {
     json!({
-        "boot-source": { "kernel_image_path": guest("stop"), "boot_args": words },
+        "boot-source": { "kernel_image_path": kernel(), "boot_args": words },
         "drives": [],
         "machine-config": { "vcpu_count": 1, "mem_size_mib": 64 },
     })
@@ -42,7 +54,7 @@ fn stops(words: &str) -> Value {
 fn whole() -> Value {
     json!({
         "boot-source": {
-            "kernel_image_path": guest("stop"),
+            "kernel_image_path": kernel(),
             "boot_args": format!("{} pci=off", WORDS.crash),
             "initrd_path": "data.img",
         },
@@ -184,9 +196,11 @@ fn a_reset_is_the_end_of_a_guest_of_firecrackers() {
 fn a_tool_that_starts_firecracker_can_start_axvmm() {
     let dir = scratch();
     let program = axvmm().get_program().to_owned();
+    fs::write(dir.path().join("firecracker"), FIRECRACKER).unwrap();
     let firecracker = |args: &[&str]| {
-        let mut command = Command::new(root().join("resources/firecracker"));
-        run(command.args(args).env("AXVMM", &program).current_dir(dir.path()))
+        let mut command = Command::new("sh");
+        command.arg("firecracker").args(args).env("AXVMM", &program).current_dir(dir.path());
+        run(&mut command)
     };
     let config = vm_json(dir.path(), &stops(WORDS.resets[0]));
     firecracker(&["--no-api", "--config-file", config, "--no-seccomp"]).assert(0, "");
@@ -259,7 +273,7 @@ fn nothing_of_firecrackers_is_dropped_silently() {
 #[test]
 fn what_is_wrong_with_firecrackers_file_is_shown_where_it_stands() {
     let dir = scratch();
-    let kernel = guest("stop");
+    let kernel = kernel();
     let kernel = kernel.to_str().unwrap();
     let boot = format!("\"boot-source\": {{ \"kernel_image_path\": \"{kernel}\" }}");
     // Behind the file's name: the place, and a part of what is said.
@@ -371,7 +385,7 @@ fn files_that_are_none_of_firecrackers_are_told() {
     fs::write(dir.path().join("deep"), "[".repeat(1 << 20)).unwrap();
     told("deep", &["this is no JSON"]);
     // Deep where nobody looks.
-    let boot = json!({ "kernel_image_path": guest("stop"), "boot_args": WORDS.crash });
+    let boot = json!({ "kernel_image_path": kernel(), "boot_args": WORDS.crash });
     let (open, close) = ("[".repeat(1 << 18), "]".repeat(1 << 18));
     let text = format!("{{ \"boot-source\": {boot}, \"odd\": {open}{close} }}");
     fs::write(dir.path().join("vm.json"), text).unwrap();
@@ -380,7 +394,7 @@ fn files_that_are_none_of_firecrackers_are_told() {
 
 /// `axvmm import --qemu -- qemu-system-x86_64 -kernel GUEST ARGS…`
 fn qemu(dir: &Path, args: &[&str]) -> Finished {
-    let kernel = guest("stop");
+    let kernel = kernel();
     let begins =
         ["import", "--qemu", "--", "qemu-system-x86_64", "-kernel", kernel.to_str().unwrap()];
     axvmm_in(dir, &[&begins, args].concat())
@@ -389,7 +403,7 @@ fn qemu(dir: &Path, args: &[&str]) -> Finished {
 #[test]
 fn a_command_line_of_qemus_becomes_a_guest_that_runs() {
     let dir = scratch();
-    let kernel = guest("stop");
+    let kernel = kernel();
     let begins = ["import", "-o", "guest.toml", "--qemu", "--"];
     let line = [
         "qemu-system-x86_64",
