@@ -465,6 +465,29 @@ fn each_option_of_qemus_becomes_the_key_that_means_it() {
             "{ path = \"old.qcow2\", format = \"qcow2\", backing = true, direct = true, \
              readonly = true, serial = \"S\", transport = \"mmio\" }",
         ),
+        (
+            &[
+                "-blockdev",
+                "driver=file,node-name=f,filename=old.qcow2,cache.direct=on",
+                "-blockdev",
+                "driver=qcow2,node-name=d,file=f,read-only=on",
+                "-device",
+                "virtio-blk-pci,drive=d",
+            ],
+            "block",
+            "{ path = \"old.qcow2\", format = \"qcow2\", backing = true, direct = true, \
+             readonly = true }",
+        ),
+        (
+            &[
+                "-blockdev",
+                "raw,node-name=d,file.driver=file,file.filename=data.img",
+                "-device",
+                "virtio-blk-pci,drive=d",
+            ],
+            "block",
+            "{ path = \"data.img\", format = \"raw\" }",
+        ),
         (&["-hda", "data.img"], "block", "{ path = \"data.img\" }"),
         (&["data.img"], "block", "{ path = \"data.img\" }"),
         (&["-cdrom", "data.img"], "block", "{ path = \"data.img\", readonly = true }"),
@@ -563,6 +586,8 @@ fn an_option_without_a_counterpart_is_a_comment_and_a_warning() {
         (&["-device", "virtio-net-pci,netdev=x"], "-device virtio-net-pci,netdev=x"),
         (&["-device", "e1000,netdev=x", "-netdev", "user,id=x,restrict=on"], "restrict=on"),
         (&["-netdev", "vde,id=x", "-device", "e1000,netdev=x"], "-netdev vde,id=x"),
+        (&["-blockdev", "{\"driver\":\"file\"}"], "-blockdev {"),
+        (&["-blockdev", "file,node-name=x,filename=y"], "-blockdev file,node-name=x"),
         (&["-s", "-S"], "-S"),
         (&["-object", "tls-creds,id=x"], "-object tls-creds,id=x"),
         (&["-hda", "data.img"], "-hda data.img"),

@@ -19,6 +19,7 @@ use words::{Given, Keys};
 #[derive(Default)]
 struct Backends {
     drives: Vec<Keys>,
+    nodes: Vec<Keys>,
     nets: Vec<Keys>,
     chardevs: Vec<Keys>,
     filesystems: Vec<Keys>,
@@ -40,6 +41,10 @@ pub fn import(words: &[String]) -> Result<Imported, Error> {
         match word.name.as_str() {
             "drive" | "hda" | "hdb" | "hdc" | "hdd" | "cdrom" | words::IMAGE => {
                 disks::option(word, &mut backends, &mut draft);
+            }
+            // As JSON, it has no counterpart.
+            "blockdev" if !word.value.starts_with('{') => {
+                backends.nodes.push(word.keys("driver"));
             }
             "netdev" => backends.nets.push(word.keys("type")),
             "chardev" => backends.chardevs.push(word.keys("backend")),
@@ -65,7 +70,7 @@ pub fn import(words: &[String]) -> Result<Imported, Error> {
 impl Backends {
     /// Tells of those that no device is connected to.
     fn tell_unused(self, draft: &mut Draft) {
-        let all = [self.drives, self.nets, self.chardevs, self.filesystems];
+        let all = [self.drives, self.nodes, self.nets, self.chardevs, self.filesystems];
         for backend in all.into_iter().flatten() {
             draft.note(backend.place, "not used: no device of the guest's is connected to it");
         }

@@ -54,7 +54,7 @@ const PIECES: [&str; 24] = [
 ];
 
 /// Words of QEMU's command lines.
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 43] = [
     "-m",
     "512",
     "2G,slots=2",
@@ -95,6 +95,9 @@ const WORDS: [&str; 40] = [
     "",
     "-nic",
     "user",
+    "-blockdev",
+    "raw,node-name=d,file=e",
+    "file,node-name=e,filename=src",
 ];
 
 /// What came of it is the same when it is written and read again.

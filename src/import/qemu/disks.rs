@@ -10,6 +10,17 @@ use crate::{config::At, import::draft::rate};
 const HARMLESS: [&str; 9] =
     ["index", "unit", "bus", "werror", "rerror", "aio", "detect-zeroes", "discard", "id"];
 
+/// And what of a node.
+const NODES: [&str; 7] = [
+    "node-name",
+    "file.driver",
+    "auto-read-only",
+    "discard",
+    "cache.no-flush",
+    "cache.direct",
+    "aio",
+];
+
 /// `-drive`, and what is short for it.
 pub fn option(given: &Given<'_>, backends: &mut Backends, draft: &mut Draft) {
     if given.name != "drive" {
@@ -50,8 +61,9 @@ pub fn device(
     draft: &mut Draft,
 ) {
     let id = keys.take("drive").map(|id| id.value);
-    let Some(drive) = connected(&mut backends.drives, "id", id.as_deref()) else {
-        draft.note(given.place, "not used: no -drive with if=none has this id");
+    let drive = connected(&mut backends.drives, "id", id.as_deref());
+    let Some(drive) = drive.or_else(|| node(id.as_deref(), backends, draft)) else {
+        draft.note(given.place, "not used: no -drive with if=none, and no -blockdev, has this id");
         return;
     };
     if !model.starts_with("virtio-blk") {
@@ -63,6 +75,39 @@ pub fn device(
     disk.set_if("name", keys.take("id"));
     tell_rest(keys, &["bootindex", "bus", "addr", "iothread", "scsi", "write-cache"], draft);
     disk_of(drive, disk, given, draft);
+}
+
+/// The drive that a `-blockdev` is, with the one below it if that has the file.
+fn node(name: Option<&str>, backends: &mut Backends, draft: &mut Draft) -> Option<Keys> {
+    let mut node = connected(&mut backends.nodes, "node-name", name)?;
+    node.take("node-name");
+    if let Some(driver) = node.take("driver") {
+        // What has no format of its own is the disk's bytes.
+        let is_file = ["file", "host_device"].contains(&driver.value.as_str());
+        node.set("format", if is_file { "raw".to_owned() } else { driver.value });
+    }
+    let below = node.take("file");
+    let below = connected(&mut backends.nodes, "node-name", below.as_ref().map(|at| &*at.value));
+    let mut path = node.take("filename").or(node.take("file.filename"));
+    if let Some(mut below) = below {
+        path = path.or(below.take("filename"));
+        if below.is_on(&["read-only"]) {
+            node.set("readonly", "on".to_owned());
+        }
+        if below.is_on(&["cache.direct"]) {
+            node.set("cache.direct", "on".to_owned());
+        }
+        below.take("driver");
+        tell_rest(below, &NODES, draft);
+    }
+    if node.is_on(&["cache.direct"]) {
+        node.set("cache", "none".to_owned());
+    }
+    NODES.iter().for_each(|key| drop(node.take(key)));
+    if let Some(path) = path {
+        node.set("file", path.value);
+    }
+    Some(node)
 }
 
 fn disk_of(mut keys: Keys, mut disk: Row, given: &Given<'_>, draft: &mut Draft) {

@@ -71,7 +71,7 @@ fn unused(name: &str) -> &'static str {
         "serial" => "not used: the first serial port is on stdin and stdout, and there is no other",
         "monitor" | "qmp" | "mon" => "not used: there is no monitor; `axvmm top` looks into a run",
         "bios" | "pflash" => "not used: axvmm starts the kernel itself, without firmware",
-        "blockdev" => "not used: write the disk as -drive file=…,format=…,if=virtio",
+        "blockdev" => "not used: write it as -blockdev driver=…,node-name=…, or as -drive",
         "d" | "D" | "trace" => "not used: --record FILE for `axvmm run` keeps every exit",
         "rtc" => "not used: the guest's clock has the host's time, in UTC",
         "daemonize" | "pidfile" => "not used: axvmm stays in the foreground",

@@ -173,6 +173,11 @@ impl Keys {
         number.map(|value| At { value, place })
     }
 
+    /// Sets a key.
+    pub fn set(&mut self, key: &str, value: String) {
+        self.list.push((key.to_owned(), value));
+    }
+
     /// What has not been taken.
     pub fn rest(self) -> Vec<(String, String)> {
         self.list
