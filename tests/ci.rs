@@ -75,7 +75,7 @@ fn the_device_is_opened_for_the_runners_user() {
     }
     let device = at("kvm");
     fs::write(&device, "").unwrap();
-    fs::set_permissions(&device, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&device, fs::Permissions::from_mode(0o000)).unwrap();
     let is_root = nix::unistd::geteuid().is_root();
     let mut command = script(dir.path());
     if is_root {
