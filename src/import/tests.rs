@@ -9,8 +9,8 @@ use crate::{config, devices::custom::Kinds};
 
 /// One that the reader takes, with files that are there.
 const VM: &str = r#"{
-  "boot-source": { "kernel_image_path": "Cargo.toml", "boot_args": "a \"b\" \u00e4\n",
-    "initrd_path": "Cargo.lock" },
+  "boot-source": { "kernel_image_path": "/proc/self/exe", "boot_args": "a \"b\" \u00e4\n",
+    "initrd_path": "/proc/self/exe" },
   "drives": [
     { "drive_id": "d", "is_root_device": true, "is_read_only": true, "path_on_host": "README.md",
       "partuuid": "x", "cache_type": "Unsafe", "io_engine": "Sync",
@@ -19,7 +19,7 @@ const VM: &str = r#"{
   "machine-config": { "vcpu_count": 2, "mem_size_mib": 64, "smt": true },
   "network-interfaces": [ { "iface_id": "d", "host_dev_name": "tap0", "mtu": 1500,
       "tx_rate_limiter": { "ops": { "size": 1, "refill_time": 1 } } } ],
-  "pmem": [ { "id": "p", "path_on_host": "LICENSE", "read_only": true } ],
+  "pmem": [ { "id": "p", "path_on_host": "/proc/self/exe", "read_only": true } ],
   "vsock": { "guest_cid": 3, "uds_path": "v" },
   "balloon": { "amount_mib": 1, "deflate_on_oom": false, "free_page_reporting": true },
   "entropy": { "rate_limiter": null }, "logger": {}, "x": [[{}]]
@@ -62,9 +62,9 @@ const WORDS: [&str; 43] = [
     "2",
     "cores=2,sockets=2",
     "-kernel",
-    "Cargo.toml",
+    "/proc/self/exe",
     "-initrd",
-    "Cargo.lock",
+    "/proc/self/exe",
     "-append",
     "a,,b = \"c\" '''",
     "-drive",
@@ -160,7 +160,7 @@ proptest! {
     fn any_command_line_has_an_answer(
         words in prop::collection::vec(0..WORDS.len(), 0..20),
     ) {
-        let begins = ["-kernel", "Cargo.toml"].into_iter();
+        let begins = ["-kernel", "/proc/self/exe"].into_iter();
         let words: Vec<_> = begins.chain(words.into_iter().map(|word| WORDS[word])).map(str::to_owned).collect();
         check(|| qemu::import(&words), "qemu.toml");
     }
