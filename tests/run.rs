@@ -163,3 +163,17 @@ fn too_few_files_are_a_message_and_never_a_panic() {
     }
     assert!(works, "40 files are enough");
 }
+
+/// A status that a crash has as well is a success only if the guest chose it.
+#[test]
+fn a_kernel_under_cargo_succeeds_by_its_own_status_alone() {
+    let cargo_test = |options: &[&str], words: &str| {
+        run(axvmm().arg("cargo-test").args(options).arg(guest("stop")).arg(words)).status
+    };
+    assert_eq!(cargo_test(&["--success", "33"], WORDS.crash), 33);
+    if let Some((word, status)) = WORDS.exit {
+        let status = status.to_string();
+        assert_eq!(cargo_test(&["--success", &status], word), 0);
+        assert_eq!(cargo_test(&[], word).to_string(), status);
+    }
+}

@@ -62,6 +62,7 @@ use crate::{
     gdb,
     machine::{Plan, VirtioPlan},
     virtio::DeviceConfig,
+    vm::StopReason,
 };
 
 /// How long the end waits for a stdout that takes nothing.
@@ -121,6 +122,16 @@ pub struct RunArgs {
 
 /// Runs the guests to their ends; the result is the process's exit status.
 pub fn run(args: &RunArgs, kinds: &Kinds, started: Instant) -> Result<u8, Failure> {
+    run_one(args, kinds, started).map(|(status, _)| status)
+}
+
+/// [`run`], with the status that a guest which ran alone has chosen itself, by its test-exit device: a
+/// crash may have the same one.
+pub fn run_one(
+    args: &RunArgs,
+    kinds: &Kinds,
+    started: Instant,
+) -> Result<(u8, Option<u8>), Failure> {
     let files = [
         ("--result-file", &args.result_file),
         ("--metrics", &args.metrics),
@@ -134,6 +145,10 @@ pub fn run(args: &RunArgs, kinds: &Kinds, started: Instant) -> Result<u8, Failur
     let mut status = match &ran {
         Ok(ends) => ends::worst(ends.iter().map(|end| &end.ended)),
         Err(failure) => failure.status,
+    };
+    let chosen = match ran.as_deref() {
+        Ok([End { ended: Ok(StopReason::TestExit(status)), .. }]) => Some(*status),
+        _ => None,
     };
     let time = started.elapsed();
     let result_file = args.result_file.as_ref().map(|path| result_file::write(path, &ran, time));
@@ -155,7 +170,7 @@ pub fn run(args: &RunArgs, kinds: &Kinds, started: Instant) -> Result<u8, Failur
         }
         Err(failure) => tell(&failure.message),
     }
-    Ok(status)
+    Ok((status, chosen))
 }
 
 fn run_guests(args: &RunArgs, kinds: &Kinds, started: Instant) -> Result<Vec<End>, Failure> {
