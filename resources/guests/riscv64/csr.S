@@ -20,21 +20,9 @@
 
 main:
     mv s11, a1
-    li s3, 0                    # whether the tree has zkr
-    prop cpu, "riscv,isa-extensions"
-    mv s4, a0
-    add s5, a0, a1
-1:  bgeu s4, s5, 3f
-    mv a0, s4
-    la a1, zkr
-    call same_string
-    or s3, s3, a0
-2:  lbu t0, 0(s4)               # to the next string
-    addi s4, s4, 1
-    bnez t0, 2b
-    j 1b
-
-3:  la t0, on_trap
+    has_extension zkr
+    mv s3, a0                   # whether the tree has it
+    la t0, on_trap
     csrw stvec, t0
     la s0, no_seed              # where to go on after a trap
     li s1, TRIES
@@ -79,7 +67,3 @@ on_trap:
     call put_hex
     print "\n"
     j power_off
-
-    .section .rodata
-zkr:
-    .asciz "zkr"
