@@ -12,6 +12,7 @@ mod console;
 mod control;
 mod device;
 mod doctor;
+mod emulated;
 mod failure;
 mod guest_args;
 mod host;
@@ -71,13 +72,15 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs a guest, or several in one process
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Runs a kernel that cargo has built: `runner = "axvmm cargo-test"` in .cargo/config.toml
     CargoTest(cargo_test::CargoTestArgs),
     /// Runs guests as tests, and tells which do not do what their [test] says
     Test(test::TestArgs),
     /// Shows what a guest would get, and where; runs nothing
     Check(check::CheckArgs),
+    /// Emulated KVM hosts, of any architecture, in which all else works as here
+    Host(emulated::HostArgs),
     /// Finds out whether this host can run guests, and what to do if not
     Doctor(doctor::DoctorArgs),
     /// Writes a guest.toml to begin with
@@ -129,6 +132,7 @@ pub fn main_with(kinds: &Kinds) -> ExitCode {
         Command::CargoTest(args) => cargo_test::cargo_test(&args, kinds, started),
         Command::Test(args) => test::test(&args, kinds),
         Command::Check(args) => check::check(&args, kinds),
+        Command::Host(args) => emulated::host_command(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Init(args) => init::init(&args),
         Command::Import(args) => import::import(&args, kinds),

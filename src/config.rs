@@ -252,7 +252,8 @@ fn finish(
     let name = name.as_deref().unwrap_or("guest");
     match resolve::resolve(config, name, kinds, &mut report) {
         Some(config) if !report.has_problems() => {
-            let config = AxVMConfig { notes: report.into_notes(), ..config };
+            let files = report.files();
+            let config = AxVMConfig { files, notes: report.into_notes(), ..config };
             Ok(Found { config, writes_id, test, kernel_at })
         }
         _ => Err(report.into_error()),

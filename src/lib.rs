@@ -5,7 +5,8 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`cli`] | the commands: `run`, `test`, `cargo-test`, `check`, `doctor`, `init`, `import`, `top`, `schema`, `trace`, `replay`, `qtest`, `device`, `completions`, `man` |
+//! | [`cli`] | the commands: `run`, `test`, `cargo-test`, `host`, `check`, `doctor`, `init`, `import`, `top`, `schema`, `trace`, `replay`, `qtest`, `device`, `completions`, `man` |
+//! | [`emulated`] | emulated KVM hosts: bringing them up, and commands in them |
 //! | [`import`] | what other VMMs are configured with, as a `guest.toml` |
 //! | [`config`] | `guest.toml`: schema, located errors, resolving to [`vm::AxVMConfig`] |
 //! | [`machine`] | the board: memory map, devices, firmware tables; first a plan, then a machine |
@@ -42,6 +43,7 @@ pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod devices;
+pub mod emulated;
 pub mod gdb;
 pub mod hal;
 pub mod import;

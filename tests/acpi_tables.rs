@@ -40,6 +40,7 @@ fn plan(cpus: usize, devices: DevicesConfig, dir: &Path) -> Plan {
         },
         devices,
         notes: vec![],
+        files: vec![],
     };
     Plan::new(&config, &Platform::X86_64).unwrap()
 }

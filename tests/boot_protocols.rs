@@ -53,6 +53,7 @@ fn config(kernel: PathBuf) -> AxVMConfig {
         },
         devices: DevicesConfig::default(),
         notes: vec![],
+        files: vec![],
     }
 }
 

@@ -52,6 +52,7 @@ fn config(arch: Arch, cpus: usize, dir: &Path) -> AxVMConfig {
         },
         devices: DevicesConfig::default(),
         notes: vec![],
+        files: vec![],
     }
 }
 

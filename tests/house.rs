@@ -9,10 +9,11 @@ use std::{
 };
 
 /// Modules beside the hardware's own that may hold `unsafe`: small wrappers, each a file.
-const UNSAFE_WRAPPERS: [&str; 8] = [
+const UNSAFE_WRAPPERS: [&str; 9] = [
     "cli/console/terminal.rs", // the terminal's settings, from a handler of signals
     "cli/mapped_files.rs",     // a handler of SIGBUS
     "cli/signals.rs",          // what whoever started us has ignored
+    "emulated/spawn.rs",       // the first that a process does
     "vfio_user/spawn.rs",      // what the kernel does to a program when we end
     "virtio/block/guest_slices.rs", // slices of guest memory, for imago
     "virtio/block/uring.rs",   // entries of io_uring

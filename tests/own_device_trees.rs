@@ -50,6 +50,7 @@ impl Guest {
             },
             devices: DevicesConfig::default(),
             notes: vec![],
+            files: vec![],
         };
         let plan = Plan::new(&config, &Platform::usual(arch)).unwrap();
         fs::write(dir.path().join("my.dtb"), plan.tables[0].bytes()).unwrap();

@@ -73,7 +73,7 @@ pc_tests=(boot_protocols readme vfio_user_guest top)
 # Those that need none, and are about what each architecture's build must do.
 arch_tests=(conformance)
 # Those that bring up hosts themselves.
-host_tests=(linux virtio cargo_test in_root power_cut debian hosts)
+host_tests=(linux virtio cargo_test in_root power_cut debian hosts emulated)
 # Those of the part `packages`.
 package_tests=(release)
 
@@ -195,7 +195,7 @@ done
 if [ ${#linux[@]} -gt 0 ]; then
     step "Linux guests in the emulated hosts"
     install_targets
-    ! wanted "$own" || limited 10m cargo test --test hosts
+    ! wanted "$own" || limited 20m cargo test --no-fail-fast --test hosts --test emulated
     case $all in
         yes)
             programs=(linux virtio cargo_test in_root power_cut debian)

@@ -4,8 +4,12 @@ use std::{ffi::OsString, path::PathBuf, time::Instant};
 
 use clap::{Args, Parser};
 
-use super::{Failure, run};
-use crate::devices::custom::Kinds;
+use super::{
+    Failure,
+    emulated::{Along, HostWish, run_inside},
+    run,
+};
+use crate::{boot, config::parse_size, devices::custom::Kinds, vm::config::MemoryConfig};
 
 /// How long a kernel has, unless told otherwise. Cargo shows nothing of a test that hangs.
 const TIMEOUT: &str = "60s";
@@ -13,6 +17,10 @@ const TIMEOUT: &str = "60s";
 /// The command line of `axvmm cargo-test`.
 #[derive(Args, Debug)]
 pub struct CargoTestArgs {
+    /// Runs it in an emulated KVM host (emulated[:HOST][,cpus=N][,memory=SIZE][,axvmm=FILE]), as of
+    /// `axvmm run`
+    #[arg(long, value_name = "emulated[:HOST]")]
+    host: Option<HostWish>,
     /// How much memory the guest has
     #[arg(short, long, value_name = "SIZE", default_value = "64M")]
     memory: OsString,
@@ -42,6 +50,13 @@ struct Run {
 
 /// Runs the kernel to its end: 0 is cargo's sign of success.
 pub fn cargo_test(args: &CargoTestArgs, kinds: &Kinds, started: Instant) -> Result<u8, Failure> {
+    if let Some(wish) = &args.host {
+        let reads = vec![args.kernel.clone()];
+        let arch = boot::arch_of(&args.kernel).map(|arch| arch.to_string());
+        // More than guests have that are not told.
+        let memory = parse_size(&args.memory.to_string_lossy()).unwrap_or(MemoryConfig::DEFAULT);
+        return run_inside(wish, &Along { reads, arch, memory, ..Along::default() });
+    }
     let cmdline = args.arguments.join(" ");
     let words: [OsString; 13] = [
         "run".into(),

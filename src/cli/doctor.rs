@@ -59,8 +59,8 @@ impl Diagnosis {
     fn summary(&self) -> &'static str {
         match (self.guests, self.linux) {
             (true, true) => "Guests can run here, unmodified Linux kernels among them.",
-            (true, false) => "Guests can run here, but no unmodified Linux kernel.",
-            (false, _) => "Guests cannot run here.",
+            (true, false) => "Guests can run here, but no unmodified Linux (--host emulated has).",
+            (false, _) => "Guests cannot run here, but in an emulated host (--host emulated).",
         }
     }
 }

@@ -49,6 +49,7 @@ use super::{
     Failure, GuestArgs, about,
     console::{self, Desk, Style},
     control::Wanted,
+    emulated::{Along, HostWish, run_inside},
     host,
     log_output::{self, tell},
     plans::plan,
@@ -57,7 +58,7 @@ use super::{
 };
 
 use crate::{
-    config::{parse_duration, parse_size},
+    config::{self, parse_duration, parse_size},
     devices::custom::Kinds,
     gdb,
     machine::{Plan, VirtioPlan},
@@ -79,6 +80,11 @@ pub struct RunArgs {
     /// else prefix]
     #[arg(long, value_name = "HOW")]
     console: Option<Style>,
+    /// Runs the guests in an emulated KVM host (emulated[:HOST][,cpus=N][,memory=SIZE][,axvmm=FILE]),
+    /// which sees copies of the files that they name; HOST is x86_64, aarch64 or riscv64 [default:
+    /// that of the kernel]
+    #[arg(long, value_name = "emulated[:HOST]")]
+    host: Option<HostWish>,
     /// Ends all guests after this time, such as 30s, 500ms, 2m
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
@@ -122,7 +128,30 @@ pub struct RunArgs {
 
 /// Runs the guests to their ends; the result is the process's exit status.
 pub fn run(args: &RunArgs, kinds: &Kinds, started: Instant) -> Result<u8, Failure> {
-    run_one(args, kinds, started).map(|(status, _)| status)
+    match &args.host {
+        Some(wish) => run_inside(wish, &along(args, kinds)?),
+        None => run_one(args, kinds, started).map(|(status, _)| status),
+    }
+}
+
+/// What the run names, and what is written of it.
+fn along(args: &RunArgs, kinds: &Kinds) -> Result<Along, Failure> {
+    let which = &args.guest.which;
+    let files = which.config.iter().chain(&which.firecracker_config).cloned();
+    let writes = [&args.result_file, &args.metrics, &args.record].into_iter().flatten();
+    let mut along =
+        Along { reads: files.collect(), writes: writes.cloned().collect(), ..Along::default() };
+    let mut wrong = Vec::new();
+    for guest in args.guest.load(kinds) {
+        match guest {
+            Ok(guest) => along.add(&guest),
+            Err(error) => wrong.push(error),
+        }
+    }
+    match config::Error::all_of(wrong) {
+        Some(error) => Err(error.into()),
+        None => Ok(along),
+    }
 }
 
 /// [`run`], with the status that a guest which ran alone has chosen itself, by its test-exit device: a

@@ -29,7 +29,12 @@ use self::{
     suite::Suite,
 };
 use super::{
-    Failure, atomic_file, check::print, failure::FAILED, log_output::tell, run::result_file,
+    Failure, atomic_file,
+    check::print,
+    emulated::{Along, HostWish, run_inside},
+    failure::FAILED,
+    log_output::tell,
+    run::result_file,
     signals,
 };
 use crate::{config::parse_size, devices::custom::Kinds};
@@ -44,6 +49,11 @@ pub struct TestArgs {
     /// The guests' configurations, whose [test] says what is to be seen
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Runs the tests in an emulated KVM host (emulated[:HOST][,cpus=N][,memory=SIZE][,axvmm=FILE]),
+    /// which sees copies of the files that they name; HOST is x86_64, aarch64 or riscv64 [default:
+    /// that of the first kernel]
+    #[arg(long, value_name = "emulated[:HOST]")]
+    host: Option<HostWish>,
     /// Runs the tests in whose names this regular expression is found; may be repeated
     #[arg(long, value_name = "REGEX")]
     filter: Vec<Regex>,
@@ -80,8 +90,28 @@ pub struct TestArgs {
     log_size: u64,
 }
 
+/// What the tests name, and what is written of them.
+fn along(args: &TestArgs, kinds: &Kinds) -> Result<Along, Failure> {
+    let mut along = Along { reads: args.files.clone(), ..Along::default() };
+    for guest in plan::guests(&args.files, &args.sets, kinds)? {
+        // As many run at once as have memory.
+        let most = along.memory;
+        along.memory = 0;
+        along.add(&guest);
+        along.memory = along.memory.max(most);
+    }
+    along.memory = along.memory.saturating_mul(2);
+    along.writes.push(args.output.clone());
+    let files = [&args.junit, &args.json].into_iter().flatten();
+    along.writes.extend(files.filter(|it| it.as_os_str() != "-").cloned());
+    Ok(along)
+}
+
 /// Runs the tests; the result is the process's exit status.
 pub fn test(args: &TestArgs, kinds: &Kinds) -> Result<u8, Failure> {
+    if let Some(wish) = &args.host {
+        return run_inside(wish, &along(args, kinds)?);
+    }
     for (option, path) in [("--junit", &args.junit), ("--json", &args.json)] {
         let file = path.as_ref().filter(|path| path.as_os_str() != "-");
         file.map_or(Ok(()), |path| result_file::check(option, path))?;

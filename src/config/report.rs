@@ -1,6 +1,9 @@
 //! Collecting problems and notes while a configuration is read.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use super::{
     error::{Error, Problem},
@@ -20,6 +23,8 @@ pub(crate) struct Report {
     more: usize,
     dropped: Problem,
     notes: Vec<(Place, String)>,
+    /// Files and directories that are named.
+    files: BTreeSet<PathBuf>,
     /// The key that is being read, e.g. `kernel.memory_regions[1].size`.
     path: Vec<String>,
     /// Keys whose values could not be read.
@@ -132,6 +137,16 @@ impl Report {
 
     pub fn has_problems(&self) -> bool {
         !self.problems.is_empty()
+    }
+
+    /// This file or directory is named.
+    pub fn names_file(&mut self, path: &Path) {
+        self.files.insert(path.to_owned());
+    }
+
+    /// All files and directories that were named so far.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.files.iter().cloned().collect()
     }
 
     /// All notes, in the order of the text.

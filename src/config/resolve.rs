@@ -54,6 +54,7 @@ pub(super) fn resolve(
         kernel: kernel?,
         devices,
         notes: Vec::new(),
+        files: Vec::new(),
     })
 }
 

@@ -134,7 +134,9 @@ impl FromNode for PathBuf {
             report.bad_value(node.place, "an empty path names no file").help("leave the key out");
             return None;
         }
-        Some(report.source_of(node.place).base_dir.join(text))
+        let path = report.source_of(node.place).base_dir.join(text);
+        report.names_file(&path);
+        Some(path)
     }
 }
 

@@ -29,12 +29,15 @@ pub enum OpenError {
     Other { device: PathBuf, source: io::Error },
 }
 
+/// Where guests can run if not here.
+const ELSEWHERE: &str = " Or take an emulated host: --host emulated";
+
 impl From<OpenError> for HalError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Missing { device } => {
                 HalError::host_cannot(format!("run guests: there is no {}", device.display()))
-                    .hint(format!("{}; `axvmm doctor` tells more.", arch::TO_GET_KVM))
+                    .hint(format!("{}; `axvmm doctor` tells more.{ELSEWHERE}", arch::TO_GET_KVM))
             }
             OpenError::Permission { device } => HalError::host_cannot(format!(
                 "run guests: no permission to open {}",

@@ -47,6 +47,7 @@ pub fn config(at: u64, memory: MemoryConfig) -> (AxVMConfig, tempfile::NamedTemp
         kernel,
         devices: DevicesConfig::default(),
         notes: vec![],
+        files: vec![],
     };
     (config, file)
 }

@@ -36,6 +36,9 @@ pub struct AxVMConfig {
     pub devices: DevicesConfig,
     /// What was asked for and is done in another way here, each a sentence for the user.
     pub notes: Vec<String>,
+    /// Files and directories that the configuration names, in no order.
+    #[serde(skip)]
+    pub files: Vec<PathBuf>,
 }
 
 /// A guest's vCPUs.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use nix::{
-    sys::termios::{self, SetArg, SpecialCharacterIndices, Termios},
+    sys::termios::{self, OutputFlags, SetArg, SpecialCharacterIndices, Termios},
     unistd::{getpgrp, tcgetpgrp},
 };
 
@@ -61,6 +61,12 @@ impl Terminal {
         raw.control_chars[SpecialCharacterIndices::VMIN as usize] = 0;
         raw.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
         Ok(Some(Self { raw }))
+    }
+
+    /// The same, but what is written to it is taken as it is: somebody else has processed it.
+    pub fn with_raw_output(mut self) -> Self {
+        self.raw.output_flags.remove(OutputFlags::OPOST);
+        self
     }
 
     /// Whether input is for the guest: the terminal is raw, and becomes so if it may.

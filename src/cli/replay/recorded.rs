@@ -38,6 +38,7 @@ pub fn build(
             kernel: KernelConfig::default(),
             devices: DevicesConfig::default(),
             notes: Vec::new(),
+            files: Vec::new(),
         },
     };
     config.cpus.num = vm.vcpus;

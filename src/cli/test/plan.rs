@@ -17,8 +17,11 @@ use crate::{
     devices::custom::Kinds,
     hal::Platform,
     machine::Plan,
+    vm::config::AxVMConfig,
 };
 
+/// Of a matrix; what is wrong with more is told where they run.
+const MOST_LOOKED_AT: usize = 1000;
 /// Failures told of many.
 const SHOWN: usize = 20;
 /// Characters of a directory's name.
@@ -96,6 +99,36 @@ pub fn plan(files: &[PathBuf], sets: &[String], kinds: &Kinds) -> Result<Vec<Tes
     host?;
     give_dirs(&mut tests);
     Ok(tests)
+}
+
+/// The guests of the files with all values of their matrices, wherever they can run.
+pub fn guests(
+    files: &[PathBuf],
+    sets: &[String],
+    kinds: &Kinds,
+) -> Result<Vec<AxVMConfig>, Failure> {
+    let sets: Vec<_> = sets.iter().map(Setting::from).collect();
+    let (mut guests, mut wrong) = (Vec::new(), Vec::new());
+    for file in files {
+        let tested = match config::load_tested(file, &sets, kinds) {
+            Ok(tested) => tested,
+            Err(error) => {
+                wrong.push(error);
+                continue;
+            }
+        };
+        let variants = tested.test.variants.iter().filter(|variant| !variant.sets.is_empty());
+        for variant in variants.take(MOST_LOOKED_AT) {
+            let sets: Vec<_> = sets.iter().chain(&variant.sets).cloned().collect();
+            match config::load_tested(file, &sets, kinds) {
+                Ok(tested) => guests.push(tested.config),
+                Err(error) => wrong.push(error),
+            }
+        }
+        guests.push(tested.config);
+    }
+    let failures = config::Error::all_of(wrong).map(Failure::from).into_iter().collect();
+    all_of(failures).map_or(Ok(guests), Err)
 }
 
 /// As one, each told once; of many, the first.
@@ -177,7 +210,8 @@ impl Planner<'_> {
         let path = tested.config.kernel.image.path.display();
         Some(Failure::usage(format!(
             "{place}: {path} is a kernel for {theirs}, and this host is {ours}\n  Test it on a host \
-             that is {theirs}, or give a kernel for {ours}"
+             that is {theirs}, or in an emulated one (--host emulated:{theirs}), or give a kernel for \
+             {ours}"
         )))
     }
 
