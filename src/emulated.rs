@@ -36,6 +36,9 @@ pub enum Error {
     /// The host did not come up, or is gone.
     #[error("{0}")]
     Host(String),
+    /// Somebody wanted it no more while it came up.
+    #[error("the host was not waited for")]
+    Unwanted,
     /// A call that should not have failed: what continues "Failed to".
     #[error("Failed to {0}: {1}")]
     Call(String, std::io::Error),

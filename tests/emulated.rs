@@ -49,6 +49,12 @@ fn within(mut command: Command) -> Finished {
     start(&mut command).within(LIMIT).finish()
 }
 
+/// What is in a directory.
+fn files(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().flatten().map(|it| it.file_name());
+    names.map(|it| it.into_string().unwrap()).collect()
+}
+
 /// Whether QEMU runs for the host whose sessions are in a directory that begins so.
 fn qemu_runs(sessions: &str) -> bool {
     let lines = fs::read_dir("/proc").unwrap().flatten();
@@ -170,7 +176,7 @@ fn ctrl_c_ends_the_guest_and_the_host() {
         running.finish().assert(130, "TYPED");
     });
     assert!(!qemu_runs(dir.path().to_str().unwrap()));
-    assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "something was left behind");
+    assert_eq!(files(dir.path()), [""; 0]);
 }
 
 #[test]
@@ -197,6 +203,28 @@ fn a_host_ends_with_whoever_brought_it_up() {
     running.signal(Signal::SIGKILL);
     running.finish();
     wait_until("QEMU ends", || !qemu_runs(dir.path().to_str().unwrap()));
+}
+
+#[test]
+fn a_host_that_is_not_waited_for_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = program("x86_64");
+    let sessions = dir.path().to_str().unwrap();
+    for (how, what) in [("run", &["--", "sleep", "3333"][..]), ("up", &[])] {
+        let arguments = ["host", how, "x86_64", "--axvmm", own.to_str().unwrap()];
+        let mut command = command(dir.path(), &[&arguments, what].concat());
+        let running = start(command.env("TMPDIR", dir.path())).within(LIMIT);
+        wait_until("QEMU begins", || qemu_runs(sessions));
+        running.signal(Signal::SIGTERM);
+        let finished = running.finish();
+        // It may have been up already.
+        if how == "run" || finished.status != 0 {
+            finished.assert(143, "");
+        }
+        within(self::command(dir.path(), &["host", "down", "x86_64"]));
+        assert!(!qemu_runs(sessions));
+    }
+    assert_eq!(files(dir.path()), ["axvmm"]);
 }
 
 #[test]

@@ -156,9 +156,10 @@ fn resets_go_on_being_counted() {
     let lines = values(&seen.finish().stdout);
     let totals: Vec<_> = lines.iter().map(|it| number(&it["vms"][0]["total"])).collect();
     assert!(totals.is_sorted(), "{totals:?}");
-    let mut after = lines.iter().filter(|it| it["vms"][0]["reboots"] == 1).skip(1);
-    let handled = &after.next().unwrap()["vms"][0]["vcpus"][0]["shares"]["handling"];
-    assert!(number(handled) > 0.0, "times are counted after a reset as well: {handled}");
+    let after = lines.iter().filter(|it| it["vms"][0]["reboots"] == 1).skip(1);
+    let handled = after.map(|it| number(&it["vms"][0]["vcpus"][0]["shares"]["handling"]));
+    let handled: Vec<_> = handled.collect();
+    assert!(handled.iter().any(|it| *it > 0.0), "times are counted after a reset: {handled:?}");
 }
 
 #[test]

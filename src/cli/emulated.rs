@@ -22,6 +22,7 @@ use super::{
     Failure,
     failure::{FAILED, HOST, USAGE},
     log_output::tell,
+    signals,
 };
 use crate::{
     config::parse_size,
@@ -101,7 +102,7 @@ impl UpArgs {
 /// Brings hosts up and down, and runs commands in them; the result is the process's exit status.
 pub fn host_command(args: &HostArgs) -> Result<u8, Failure> {
     match &args.command {
-        Command::Up(args) => Up::to_stay(&args.wish()).map(|()| 0).map_err(Failure::from),
+        Command::Up(args) => unless_ended(|ended| Up::to_stay(&args.wish(), ended)).map(|()| 0),
         Command::Run(args) => run(args),
         Command::Down { host } => {
             if !Up::end(host)? {
@@ -125,12 +126,39 @@ fn run(args: &RunArgs) -> Result<u8, Failure> {
     }
     let up = match Up::found(&args.up.host)? {
         Some(up) => up,
-        None => Up::for_now(&args.up.wish())?,
+        None => for_now(&args.up.wish())?,
     };
     let mut session = up.session()?;
     session.send(&items)?;
     let start = Start { command, directory: HOME.into(), directories: vec![], tty: terminal() };
     attend(&mut session, &start)
+}
+
+/// A host for this command alone.
+fn for_now(wish: &Wish) -> Result<Up, Failure> {
+    unless_ended(|ended| Up::for_now(wish, ended))
+}
+
+/// Brings a host up, unless a signal comes that ends this process: then nothing is left behind. From
+/// then on signals are blocked.
+fn unless_ended<T>(
+    bring_up: impl FnOnce(&mut dyn FnMut() -> bool) -> Result<T, Error>,
+) -> Result<T, Failure> {
+    let signals =
+        signals::block().map_err(|errno| Failure::call("receive signals (signalfd)", errno))?;
+    let mut came = None;
+    let brought = bring_up(&mut || {
+        let mut ending = std::iter::from_fn(|| signals::next(&signals)).filter(signals::is_ending);
+        came = came.or_else(|| ending.next());
+        came.is_some()
+    });
+    match (brought, came) {
+        (Err(Error::Unwanted), Some(signal)) => {
+            let message = format!("{signal} came while the host was brought up");
+            Err(Failure { status: 128 + signal as u8, message })
+        }
+        (brought, _) => Ok(brought?),
+    }
 }
 
 /// What `--with` names. A file's name may have colons in it.
@@ -169,7 +197,7 @@ impl From<Error> for Failure {
         let status = match error {
             Error::Usage(_) => USAGE,
             Error::Host(_) => HOST,
-            Error::Call(..) => FAILED,
+            Error::Unwanted | Error::Call(..) => FAILED,
         };
         Self { status, message: error.to_string() }
     }

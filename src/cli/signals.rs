@@ -49,6 +49,11 @@ pub fn block() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&events, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
+/// Whether a signal ends the process.
+pub fn is_ending(signal: &Signal) -> bool {
+    ENDING.contains(signal)
+}
+
 /// The next signal that has come.
 pub fn next(signals: &SignalFd) -> Option<Signal> {
     let info = signals.read_signal().ok().flatten()?;

@@ -50,31 +50,33 @@ pub struct Up {
 }
 
 impl Up {
-    /// Brings up a host that ends when this is dropped, or this process ends.
+    /// Brings up a host that ends when this is dropped, or this process ends; `is_unwanted` is asked
+    /// now and then whether that is to be left.
     ///
     /// # Errors
     /// What is missing, or why it did not come up; progress and the scripts' own messages are on
     /// stderr.
-    pub fn for_now(wish: &Wish) -> Result<Self, Error> {
+    pub fn for_now(wish: &Wish, mut is_unwanted: impl FnMut() -> bool) -> Result<Self, Error> {
         let name = format!("axvmm-host.{:08x}{:08x}", std::process::id(), fastrand::u32(..));
         let dir = env::temp_dir().join(name);
         // Not one that somebody else has made.
         let made = DirBuilder::new().mode(0o700).create(&dir);
         made.map_err(Error::call(format!("make {}", dir.display())))?;
         let mut up = Self { child: None, dir, is_brief: true };
-        let mut command = up.script(wish)?;
+        let mut command = up.script(wish, &mut is_unwanted)?;
         spawn::ending_with_us(&mut command);
         let child = command.spawn().map_err(Error::call("start the host's script (bash)"))?;
         up.child = Some(child);
-        up.wait(None)?;
+        up.wait(None, is_unwanted)?;
         Ok(up)
     }
 
-    /// Brings up a host that stays until [`Up::end`] is called for it, by whomever.
+    /// Brings up a host that stays until [`Up::end`] is called for it, by whomever; else as
+    /// [`Self::for_now`].
     ///
     /// # Errors
     /// As [`Self::for_now`]; and one of its name that is up already.
-    pub fn to_stay(wish: &Wish) -> Result<(), Error> {
+    pub fn to_stay(wish: &Wish, mut is_unwanted: impl FnMut() -> bool) -> Result<(), Error> {
         let dir = dir_of(&wish.host)?;
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.map_err(Error::call(format!("make {}", dir.display())))?;
@@ -87,7 +89,7 @@ impl Up {
         let mut up = Self { child: None, dir, is_brief: false };
         let log = up.dir.join("log");
         let log_file = File::create(&log).map_err(Error::call("write its log"))?;
-        let mut command = up.script(wish)?;
+        let mut command = up.script(wish, &mut is_unwanted)?;
         command.stderr(log_file);
         // The lock is held as long as a process of the host's has it open.
         spawn::apart(&mut command, &lock);
@@ -96,7 +98,7 @@ impl Up {
         fs::write(&pid, child.id().to_string()).map_err(Error::call("write its process id"))?;
         up.child = Some(child);
         // It is ended if it does not come up.
-        up.wait(Some(&log))?;
+        up.wait(Some(&log), is_unwanted)?;
         up.child = None;
         Ok(())
     }
@@ -125,14 +127,14 @@ impl Up {
         let pid: i32 = pid.trim().parse().ok().filter(|pid| *pid > 1).ok_or_else(|| {
             Error::Host(format!("{} does not say which process the host is", dir.display()))
         })?;
+        // Its script tidies up, and is not to be interrupted in that.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         let since = Instant::now();
         while lock(dir)?.is_none() {
             if since.elapsed() > ENDING {
                 let text = format!("the {host} host does not end; its process is {pid}");
                 return Err(Error::Host(text));
             }
-            // It may be gone already, and what it has started not yet.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
             thread::sleep(OFTEN);
         }
         let _ = fs::remove_dir_all(dir);
@@ -148,7 +150,7 @@ impl Up {
     }
 
     /// The script with what it is to do; what it needs is there.
-    fn script(&self, wish: &Wish) -> Result<Command, Error> {
+    fn script(&self, wish: &Wish, mut is_unwanted: impl FnMut() -> bool) -> Result<Command, Error> {
         let arch = scripts::architecture_of(&wish.host);
         if !scripts::hosts().any(|it| it == wish.host) {
             let all: Vec<_> = scripts::hosts().collect();
@@ -164,6 +166,9 @@ impl Up {
         let setup = bash(&scripts.join("setup")).args([&wish.host, "host"]).status();
         let setup = setup.map_err(Error::call("start the host's set-up (bash)"))?;
         if !setup.success() {
+            if is_unwanted() {
+                return Err(Error::Unwanted);
+            }
             let text = format!("what the emulated {} host needs cannot be had", wish.host);
             return Err(Error::Host(text));
         }
@@ -176,14 +181,25 @@ impl Up {
     }
 
     /// Waits until somebody answers in it.
-    fn wait(&mut self, log: Option<&Path>) -> Result<(), Error> {
+    fn wait(
+        &mut self,
+        log: Option<&Path>,
+        mut is_unwanted: impl FnMut() -> bool,
+    ) -> Result<(), Error> {
         loop {
+            if is_unwanted() {
+                return Err(Error::Unwanted);
+            }
             if Session::open(&self.dir)?.is_some() {
                 return Ok(());
             }
             let ended = self.child.as_mut().map_or(Ok(None), Child::try_wait);
             if ended.map_err(Error::call("wait for the host"))?.is_some() {
                 self.child = None;
+                // It may have heard of it first.
+                if is_unwanted() {
+                    return Err(Error::Unwanted);
+                }
                 let said = log.map(tail).unwrap_or_default();
                 return Err(Error::Host(format!("the host did not come up{said}")));
             }
@@ -196,11 +212,12 @@ impl Drop for Up {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let since = Instant::now();
-            // Its script tidies up.
+            // Its script tidies up, and is not to be interrupted in that.
+            let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
             while matches!(child.try_wait(), Ok(None)) {
-                let is_late = since.elapsed() > ENDING;
-                let signal = if is_late { Signal::SIGKILL } else { Signal::SIGTERM };
-                let _ = kill(Pid::from_raw(child.id() as i32), signal);
+                if since.elapsed() > ENDING {
+                    let _ = child.kill();
+                }
                 thread::sleep(OFTEN);
             }
         }
@@ -247,6 +264,7 @@ fn lock(dir: &Path) -> Result<Option<File>, Error> {
 
 fn bash(script: &Path) -> Command {
     let mut command = Command::new("bash");
+    spawn::hearing_signals(&mut command);
     command.env_remove("AXVMM").arg(script).stdin(Stdio::null());
     command
 }

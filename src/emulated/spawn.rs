@@ -12,13 +12,22 @@ use std::{
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     libc,
-    sys::{prctl, signal::Signal},
+    sys::{
+        prctl,
+        signal::{SigSet, Signal},
+    },
     unistd::setsid,
 };
 
+/// It hears all signals, whichever are blocked here.
+pub fn hearing_signals(command: &mut Command) {
+    // SAFETY: all that is done before it is another program is a system call.
+    unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) };
+}
+
 /// It is asked to end when the thread ends that starts it.
 pub fn ending_with_us(command: &mut Command) {
-    // SAFETY: all that is done before it is another program is a system call.
+    // SAFETY: as above.
     unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?)) };
 }
 

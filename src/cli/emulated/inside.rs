@@ -8,11 +8,11 @@ use std::{
     path::{Component, Path, PathBuf, absolute},
 };
 
-use super::{HostWish, attend, attend::terminal, wish::CPUS};
+use super::{HostWish, attend, attend::terminal, for_now, wish::CPUS};
 use crate::{
     boot,
     cli::Failure,
-    emulated::{Item, MOST, Start, Up, Wish},
+    emulated::{Item, MOST, Start, Wish},
     vm::config::{AxVMConfig, MemoryConfig},
 };
 
@@ -74,7 +74,7 @@ pub fn run_inside(wish: &HostWish, along: &Along) -> Result<u8, Failure> {
     let host = host.unwrap_or_else(|| env::consts::ARCH.to_owned());
     // Half of its memory is for files.
     let memory = BASE.saturating_add(size.saturating_mul(2)).saturating_add(along.memory);
-    let up = Up::for_now(&Wish {
+    let up = for_now(&Wish {
         host: host.clone(),
         cpus: wish.cpus.unwrap_or(CPUS),
         memory: wish.memory.unwrap_or(memory),
