@@ -1,7 +1,12 @@
 //! One writer of a file, or any number of readers: among our own devices, and with all programs that
 //! lock images so, QEMU among them.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use nix::{
     errno::Errno,
@@ -9,10 +14,23 @@ use nix::{
     libc,
 };
 
+/// How long a lock is waited for: the files of a program that was killed with requests in io_uring are
+/// closed by the kernel's own worker, some time after the program is gone.
+const PATIENCE: Duration = Duration::from_millis(500);
+const OFTEN: Duration = Duration::from_millis(5);
+
 /// Locks an open file for as long as it is open: against writers if it is only read, against all if
 /// it is written. `false`: somebody else has it.
 pub fn lock(file: &File, path: &Path, readonly: bool) -> bool {
-    match set(file, if readonly { libc::F_RDLCK } else { libc::F_WRLCK }) {
+    let kind = if readonly { libc::F_RDLCK } else { libc::F_WRLCK };
+    let since = Instant::now();
+    let locked = loop {
+        match set(file, kind) {
+            Err(Errno::EAGAIN | Errno::EACCES) if since.elapsed() < PATIENCE => sleep(OFTEN),
+            other => break other,
+        }
+    };
+    match locked {
         Ok(()) => true,
         Err(Errno::EAGAIN | Errno::EACCES) => false,
         // A file system without locks: as good as it gets there.
@@ -41,4 +59,26 @@ fn set(file: &File, kind: i32) -> Result<(), Errno> {
         l_pid: 0,
     };
     fcntl(file, FcntlArg::F_OFD_SETLK(&whole)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn who_is_about_to_be_gone_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let open = || File::options().create(true).truncate(false).write(true).open(&path).unwrap();
+        let first = open();
+        assert!(lock(&first, &path, false));
+        let gone = thread::spawn(move || {
+            sleep(Duration::from_millis(100));
+            drop(first);
+        });
+        assert!(lock(&open(), &path, false), "the first was not waited for");
+        gone.join().unwrap();
+    }
 }
