@@ -387,6 +387,29 @@ fn the_package_speaks_with_another_client() {
     assert_eq!(u32::from_le_bytes(word), ID as u32);
 }
 
+/// What it says that it can is what clients take: QEMU's (11.1) ends at more than 16 files a message.
+#[test]
+fn the_package_asks_for_no_more_than_clients_give() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    let (file, path) = (dir.path().join("adder.py"), dir.path().join("s"));
+    fs::write(&file, DEVICE).unwrap();
+    let mut command = Command::new("python3");
+    with_package(command.arg(&file).arg("--socket").arg(&path));
+    let _served = Served(command.spawn().unwrap());
+    wait_until("the socket", || UnixStream::connect(&path).is_ok());
+    let mut client = UnixStream::connect(&path).unwrap();
+    // Message 7, VERSION, 16 + 4 bytes, a command, no error; version 0.1.
+    client.write_all(&[7, 0, 1, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]).unwrap();
+    let mut head = [0; 16];
+    client.read_exact(&mut head).unwrap();
+    let mut body = vec![0; u32::from_le_bytes(head[4..8].try_into().unwrap()) as usize - 16];
+    client.read_exact(&mut body).unwrap();
+    let text: serde_json::Value = serde_json::from_slice(&body[4..body.len() - 1]).unwrap();
+    let files = text["capabilities"]["max_msg_fds"].as_u64().unwrap();
+    assert!((1..=16).contains(&files), "{text}");
+}
+
 const GUIDE: &str = include_str!("../resources/guide/devices-in-python.md");
 
 /// What the guide has between fences of a language.

@@ -20,7 +20,7 @@ from .pci import MSIX_SIZE, SIZE as CONFIG_SIZE, ConfigSpace
 HEADER = struct.Struct("=HHIII")
 REPLY, NO_REPLY, FAILED = 1, 1 << 4, 1 << 5
 #: What this side takes.
-MOST_DATA, MOST_FDS = 1 << 20, 64
+MOST_DATA, MOST_FDS = 1 << 20, 8
 
 BAR0, BAR1, CONFIG, REGIONS = 0, 1, 7, 9
 MSIX, IRQS = 2, 5
