@@ -279,6 +279,7 @@ fn what_cannot_be_is_told() {
     tells(&["run", "--host", "emulated:vax", "-k", kernel], 35, &["--host", "emulated:HOST"]);
     tells(&["run", "--host", "emulated,cpus=0", "-k", kernel], 35, &["cpus"]);
     tells(&["run", "--host", "emulated", "-k", "none"], 35, &["none"]);
+    tells(&["run", "--host", "emulated", "-k", kernel, "--gdb", "1"], 35, &["--gdb", "--host"]);
     tells(&["host", "serve"], 1, &["emulated host"]);
     tells(&["host", "down", "x86_64"], 1, &["not up"]);
 }

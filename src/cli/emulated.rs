@@ -31,6 +31,8 @@ use crate::{
 
 /// Where commands work in a host, if they are not told.
 const HOME: &str = "/root";
+/// A host's memory, if nothing is said.
+const MEMORY: &str = "2G";
 
 #[derive(Debug, Args)]
 pub struct HostArgs {
@@ -65,14 +67,14 @@ struct UpArgs {
     size: Size,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, PartialEq, Eq)]
 struct Size {
     /// How many CPUs it has
     #[arg(long, value_name = "N", default_value_t = wish::CPUS,
         value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: u32,
     /// How much memory it has, which all its files are in as well
-    #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = MEMORY, value_parser = parse_size)]
     memory: u64,
     /// The axvmm for it, which needs no libraries [default: this one; else that of a release which
     /// is beside this one or in the cache]
@@ -90,6 +92,13 @@ struct RunArgs {
     /// The command [default: a shell]
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        let memory = parse_size(MEMORY).unwrap_or_default();
+        Self { cpus: wish::CPUS, memory, axvmm: None }
+    }
 }
 
 impl UpArgs {
@@ -125,7 +134,15 @@ fn run(args: &RunArgs) -> Result<u8, Failure> {
         command.push("sh".into());
     }
     let up = match Up::found(&args.up.host)? {
-        Some(up) => up,
+        Some(up) => {
+            if args.up.size != Size::default() {
+                let host = &args.up.host;
+                tell(&format!(
+                    "note: the {host} host is up, and stays as it is: with its own size"
+                ));
+            }
+            up
+        }
         None => for_now(&args.up.wish())?,
     };
     let mut session = up.session()?;

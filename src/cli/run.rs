@@ -107,7 +107,7 @@ pub struct RunArgs {
     metrics: Option<PathBuf>,
     /// Serves GDB at this port of 127.0.0.1, at HOST:PORT, or at a socket (a path, or unix:PATH). The
     /// guest does not run before GDB says so, as with QEMU's -S -s together
-    #[arg(long, value_name = "WHERE")]
+    #[arg(long, value_name = "WHERE", conflicts_with = "host")]
     gdb: Option<gdb::Endpoint>,
     /// The guest runs at once; GDB stops it when it attaches
     #[arg(long, requires = "gdb")]
@@ -121,7 +121,7 @@ pub struct RunArgs {
     record_size: u64,
     /// Where `axvmm top` and others ask for the counts: a socket in this file, or none [default: a
     /// socket that is no file, by which `axvmm top` finds the run]
-    #[arg(long, value_name = "FILE|none",
+    #[arg(long, value_name = "FILE|none", conflicts_with = "host",
         value_parser = OsStringValueParser::new().map(|text| Wanted::from(&*text)))]
     control: Option<Wanted>,
 }
