@@ -111,7 +111,12 @@ impl UpArgs {
 /// Brings hosts up and down, and runs commands in them; the result is the process's exit status.
 pub fn host_command(args: &HostArgs) -> Result<u8, Failure> {
     match &args.command {
-        Command::Up(args) => unless_ended(|ended| Up::to_stay(&args.wish(), ended)).map(|()| 0),
+        Command::Up(args) => {
+            unless_ended(|ended| Up::to_stay(&args.wish(), ended))?;
+            let host = &args.host;
+            log::info!("the {host} host is up: axvmm host run {host}, axvmm host down {host}");
+            Ok(0)
+        }
         Command::Run(args) => run(args),
         Command::Down { host } => {
             if !Up::end(host)? {
