@@ -67,9 +67,10 @@ cd "$repo"
 mkdir -p "$cache"
 
 # The test programs that drive /dev/kvm, beside the library's own tests, and those of them that are not for the hosts of
-# other architectures: about PCs, or, as top, not made to be at home there yet.
+# other architectures: about PCs, or what takes long.
 kvm_tests=(kvm_loop axvisor boot_protocols buttons guests ends stats top recordings replay faults gdb console terminal run several library memory ivc guide readme vfio_user_guest test_command import)
-pc_tests=(boot_protocols readme vfio_user_guest top)
+pc_tests=(boot_protocols readme vfio_user_guest)
+[ "$all" = yes ] || pc_tests+=(top)
 # Those that need none, and are about what each architecture's build must do.
 arch_tests=(conformance)
 # Those that bring up hosts themselves.
