@@ -57,7 +57,8 @@ pub fn find(arch: &str, given: Option<&Path>) -> Result<PathBuf, Error> {
         };
         Error::Usage(format!(
             "an emulated {arch} host needs an axvmm for {arch}\n  {own}Take {} of a release (or make \
-             it: resources/release.sh {arch}), and put it into {}, or name it: axvmm=FILE",
+             it: resources/release.sh {arch}), and put it into {}, or name it (--axvmm FILE; \
+             axvmm=FILE of --host)",
             name(arch),
             dirs.join(" or ")
         ))
