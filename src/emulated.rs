@@ -19,9 +19,9 @@ mod scripts;
 mod session;
 mod spawn;
 
-pub use bring_up::{Up, Wish, is_up};
+pub use bring_up::{Up, Wish};
 pub use files::{Item, MOST};
-pub use scripts::{architecture_of, cache, hosts};
+pub use scripts::hosts;
 pub use session::{Said, Sender, Session, Start, Tty};
 
 /// Sessions that a host has at once, each a port; `host` makes as many.

@@ -96,6 +96,16 @@ fn a_host_stays_until_it_is_ended() {
     running.wait_for("ready");
     running.signal(Signal::SIGINT);
     running.finish().assert(7, "caught");
+    // A command that hears none holds nobody.
+    let deaf = "trap '' INT; echo deaf; while :; do sleep 0.1; done";
+    let running = start(&mut host(&["--", "sh", "-c", deaf])).within(LIMIT);
+    running.wait_for("deaf");
+    for _ in 0..8 {
+        running.signal(Signal::SIGINT);
+        // Three are enough, but two at once are one.
+        thread::sleep(Duration::from_millis(300));
+    }
+    running.finish().assert(130, "deaf").assert_tells(&["came again"]);
     // Somebody who is gone leaves nothing running.
     let running =
         start(&mut host(&["--", "sh", "-c", "echo begun; exec sleep 3333"])).within(LIMIT);

@@ -6,7 +6,7 @@ mod common;
 use std::{
     fs,
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -343,17 +343,23 @@ impl Drop for Served {
     }
 }
 
+/// The device, served by itself at a socket in `dir`.
+fn serve(dir: &Path) -> (Served, PathBuf) {
+    let (file, path) = (dir.join("adder.py"), dir.join("s"));
+    fs::write(&file, DEVICE).unwrap();
+    let mut command = Command::new("python3");
+    with_package(command.arg(&file).arg("--socket").arg(&path));
+    let served = Served(command.spawn().unwrap());
+    wait_until("the socket", || UnixStream::connect(&path).is_ok());
+    (served, path)
+}
+
 /// The Python package, by a client that others have written: the crate `vfio_user`'s.
 #[test]
 fn the_package_speaks_with_another_client() {
     use std::os::fd::AsRawFd;
     let dir = tempfile::tempdir().unwrap();
-    let (file, path) = (dir.path().join("adder.py"), dir.path().join("s"));
-    fs::write(&file, DEVICE).unwrap();
-    let mut command = Command::new("python3");
-    with_package(command.arg(&file).arg("--socket").arg(&path));
-    let _served = Served(command.spawn().unwrap());
-    wait_until("the socket", || UnixStream::connect(&path).is_ok());
+    let (_served, path) = serve(dir.path());
     let mut client = vfio_user::Client::new(&path).unwrap();
     assert_eq!(client.region(0).unwrap().size, 4096);
     assert_eq!(client.region(7).unwrap().size, 256);
@@ -392,12 +398,7 @@ fn the_package_speaks_with_another_client() {
 fn the_package_asks_for_no_more_than_clients_give() {
     use std::io::{Read, Write};
     let dir = tempfile::tempdir().unwrap();
-    let (file, path) = (dir.path().join("adder.py"), dir.path().join("s"));
-    fs::write(&file, DEVICE).unwrap();
-    let mut command = Command::new("python3");
-    with_package(command.arg(&file).arg("--socket").arg(&path));
-    let _served = Served(command.spawn().unwrap());
-    wait_until("the socket", || UnixStream::connect(&path).is_ok());
+    let (_served, path) = serve(dir.path());
     let mut client = UnixStream::connect(&path).unwrap();
     // Message 7, VERSION, 16 + 4 bytes, a command, no error; version 0.1.
     client.write_all(&[7, 0, 1, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]).unwrap();

@@ -23,6 +23,8 @@ use super::{Error, Session, program, scripts, spawn};
 const ENDING: Duration = Duration::from_secs(20);
 /// How often it is looked at.
 const OFTEN: Duration = Duration::from_millis(50);
+/// How often a host that is up is asked for a session.
+const TRIES: u32 = 5;
 /// What a Unix socket's path may have, in bytes (unix(7), with the end).
 const LONGEST_SOCKET: usize = 107;
 
@@ -146,7 +148,12 @@ impl Up {
     /// # Errors
     /// If all are taken, or nobody answers.
     pub fn session(&self) -> Result<Session, Error> {
-        Session::open(&self.dir)?.ok_or_else(|| Error::Host("nobody answers in the host".into()))
+        for _ in 0..TRIES {
+            if let Some(session) = Session::open(&self.dir)? {
+                return Ok(session);
+            }
+        }
+        Err(Error::Host("nobody answers in the host".into()))
     }
 
     /// The script with what it is to do; what it needs is there.
@@ -225,14 +232,6 @@ impl Drop for Up {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
-}
-
-/// Whether this host is up to stay.
-///
-/// # Errors
-/// If there is no place where one can be.
-pub fn is_up(host: &str) -> Result<bool, Error> {
-    Up::found(host).map(|up| up.is_some())
 }
 
 /// Where others find a host that stays: a directory for its user alone, since a session's socket gives

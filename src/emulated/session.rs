@@ -3,6 +3,7 @@
 use std::{
     fs::OpenOptions,
     io,
+    net::Shutdown,
     os::unix::{fs::OpenOptionsExt, net::UnixStream},
     path::{Path, PathBuf},
     thread,
@@ -20,8 +21,6 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long it takes to see that nobody is there any more.
 const GONE: Duration = Duration::from_millis(400);
-/// How often it is asked.
-const TRIES: u32 = 5;
 
 /// A command for a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,9 +147,7 @@ impl Session {
 
     fn next(&mut self) -> Result<Frame, Error> {
         match frames::read(&mut self.socket) {
-            Ok(Some(Frame { kind: Kind::Problem, bytes })) => {
-                Err(Error::Host(format!("the host: {}", String::from_utf8_lossy(&bytes))))
-            }
+            Ok(Some(Frame { kind: Kind::Problem, bytes })) => Err(told(&bytes)),
             Ok(Some(frame)) => Ok(frame),
             Ok(None) => Err(gone(io::ErrorKind::UnexpectedEof.into())),
             Err(error) => Err(gone(error)),
@@ -161,9 +158,7 @@ impl Session {
     fn problem(&mut self) -> Option<Error> {
         self.socket.set_read_timeout(Some(PATIENCE)).ok()?;
         match frames::read(&mut self.socket) {
-            Ok(Some(Frame { kind: Kind::Problem, bytes })) => {
-                Some(Error::Host(format!("the host: {}", String::from_utf8_lossy(&bytes))))
-            }
+            Ok(Some(Frame { kind: Kind::Problem, bytes })) => Some(told(&bytes)),
             _ => None,
         }
     }
@@ -198,31 +193,38 @@ impl Sender {
     pub fn signal(&mut self, number: u8) -> Result<(), Error> {
         frames::write(&mut self.0, Kind::Signal, &[number]).map_err(gone)
     }
+
+    /// Ends the session, whatever the command does: who hears it hears no more.
+    pub fn hang_up(&self) {
+        // One that has ended needs no end.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
 }
 
 /// The socket of a session whose agent waits for one.
 fn connect(path: &Path) -> Result<Option<UnixStream>, Error> {
-    for _ in 0..TRIES {
-        let mut socket = match UnixStream::connect(path) {
-            Ok(socket) => socket,
-            // No host, or none yet.
-            Err(_) => return Ok(None),
-        };
-        socket.set_read_timeout(Some(PATIENCE)).map_err(gone)?;
-        match frames::read(&mut socket) {
-            Ok(Some(Frame { kind: Kind::Ready, .. })) => {
-                socket.set_read_timeout(None).map_err(gone)?;
-                return Ok(Some(socket));
-            }
-            // The host has ended.
-            Ok(None) => return Ok(None),
-            // The end of an earlier session, or nothing: it has not seen that this one is another.
-            _ => {}
+    // No host, or none yet.
+    let Ok(mut socket) = UnixStream::connect(path) else { return Ok(None) };
+    socket.set_read_timeout(Some(PATIENCE)).map_err(gone)?;
+    match frames::read(&mut socket) {
+        Ok(Some(Frame { kind: Kind::Ready, .. })) => {
+            socket.set_read_timeout(None).map_err(gone)?;
+            return Ok(Some(socket));
         }
-        drop(socket);
-        thread::sleep(GONE);
+        // The host has ended.
+        Ok(None) => {}
+        // The end of an earlier session, or nothing: it has not seen that this one is another, and
+        // will before the next.
+        _ => {
+            drop(socket);
+            thread::sleep(GONE);
+        }
     }
     Ok(None)
+}
+
+fn told(bytes: &[u8]) -> Error {
+    Error::Host(format!("the host: {}", String::from_utf8_lossy(bytes)))
 }
 
 fn gone(error: io::Error) -> Error {

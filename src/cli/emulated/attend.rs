@@ -79,8 +79,11 @@ pub fn attend(session: &mut Session, start: &Start) -> Result<u8, Failure> {
     let spoken = speaker.join().unwrap_or(Ok(None));
     drop(terminal);
     match (heard, spoken) {
-        // It was asked to end more than once, and whether it does is not waited for.
-        (Err(_), Ok(Some(signal))) => Ok(128 + signal as u8),
+        (Err(_), Ok(Some(signal))) => {
+            let message =
+                format!("{signal} came again: the command in the host was not waited for");
+            Err(Failure { status: 128 + signal as u8, message })
+        }
         (Ok(status), _) => Ok(status),
         (Err(failure), _) => Err(failure),
     }
@@ -172,7 +175,10 @@ impl Speaker {
                 Signal::SIGTSTP => signals::stop_self(),
                 Signal::SIGCONT => {}
                 Signal::SIGUSR1 => self.sender.signal(signal as u8)?,
-                _ if self.ending == TWICE => return Ok(Some(signal)),
+                _ if self.ending == TWICE => {
+                    self.sender.hang_up();
+                    return Ok(Some(signal));
+                }
                 _ => {
                     self.ending += 1;
                     self.sender.signal(signal as u8)?;
