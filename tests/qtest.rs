@@ -3,6 +3,7 @@
 mod common;
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixListener,
     process::{Command, Stdio},
@@ -124,6 +125,22 @@ fn time_passes_as_it_is_told_and_alarms_come_in_it() {
     let answers: Vec<_> = ended.assert(0, "").stdout.lines().collect();
     assert_eq!(answers[5], "OK 0x0000000000000001", "{ended:#?}");
     assert_eq!((answers[6], answers[8]), ("IRQ raise 11", "OK 0x0000000000000000"), "{ended:#?}");
+}
+
+#[test]
+fn what_only_one_machine_can_have_is_there_again_after_a_reset() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("disk.raw");
+    fs::write(&disk, [0; 4096]).unwrap();
+    let row = format!("devices.virtio+={{kind = \"block\", path = {disk:?}}}");
+    let mut running = start(qtest("x86_64").args(["--set", &row]));
+    running.type_in("reset\nreset\nwritel 0x10000 1\n");
+    running.wait_for("OK\nOK\nOK\n");
+    fs::remove_file(&disk).unwrap();
+    running.type_in("reset\nreadl 0x10000\n");
+    let ended = running.finish();
+    ended.assert(35, "").assert_tells(&["the machine cannot be reset: ", "disk.raw"]);
+    assert_eq!(ended.stdout, "OK\nOK\nOK\n");
 }
 
 #[test]

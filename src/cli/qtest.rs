@@ -14,6 +14,7 @@ use std::{
 
 use clap::Args;
 
+pub use self::server::NO_RESET;
 use self::server::Server;
 use super::{
     Failure,
@@ -134,7 +135,8 @@ fn serve(
         if line.is_empty() {
             return Ok(0);
         }
-        let answer = server.command(&String::from_utf8_lossy(&line))?;
+        let (next, answer) = server.command(&String::from_utf8_lossy(&line))?;
+        server = next;
         match to.write_all(answer.text.as_bytes()).and_then(|()| to.flush()) {
             // It wants no more.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),

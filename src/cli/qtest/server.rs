@@ -15,6 +15,9 @@ use crate::{
 /// The most that one command reads or writes, in bytes.
 const MOST: u64 = 64 << 20;
 
+/// How it is said that the machine is gone, since it could not be made once more.
+pub const NO_RESET: &str = "the machine cannot be reset";
+
 /// What a command is answered.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -42,15 +45,17 @@ impl<F: FnMut() -> Result<Bare, Failure>> Server<F> {
     }
 
     /// Does what a line says.
-    pub fn command(&mut self, line: &str) -> Result<Answer, Failure> {
+    pub fn command(mut self, line: &str) -> Result<(Self, Answer), Failure> {
         let words: Vec<_> = line.split_whitespace().collect();
-        let Some((&command, args)) = words.split_first() else { return Ok(Answer::default()) };
+        let Some((&command, args)) = words.split_first() else {
+            return Ok((self, Answer::default()));
+        };
         let mut ends = None;
         let result = match self.execute(command, args) {
             Ok(Done::Value(value)) if value.is_empty() => "OK".to_owned(),
             Ok(Done::Value(value)) => format!("OK {value}"),
             Ok(Done::Effect(effect)) => {
-                ends = self.apply(effect)?;
+                (self, ends) = self.apply(effect)?;
                 "OK".to_owned()
             }
             Err(problem) => format!("FAIL {problem}"),
@@ -58,7 +63,7 @@ impl<F: FnMut() -> Result<Bare, Failure>> Server<F> {
         let mut text = self.interrupts();
         text.push_str(&result);
         text.push('\n');
-        Ok(Answer { text, ends })
+        Ok((self, Answer { text, ends }))
     }
 
     fn execute(&mut self, command: &str, args: &[&str]) -> Result<Done, String> {
@@ -209,20 +214,29 @@ impl<F: FnMut() -> Result<Bare, Failure>> Server<F> {
         text
     }
 
-    /// What a device asks the machine for.
-    fn apply(&mut self, effect: Effect) -> Result<Option<u8>, Failure> {
-        match effect {
-            Effect::None | Effect::Hypercall(_) => {}
-            Effect::PowerOff => return Ok(Some(0)),
-            Effect::Panicked => return Ok(Some(34)),
-            Effect::Exit(status) => return Ok(Some(status)),
-            Effect::Reset => {
-                let now = self.bare.now();
-                self.bare = (self.build)()?;
-                self.bare.set_time(now);
-            }
-        }
-        Ok(None)
+    /// What a device asks the machine for, and the status that ends the guest, if that is it.
+    fn apply(self, effect: Effect) -> Result<(Self, Option<u8>), Failure> {
+        Ok(match effect {
+            Effect::None | Effect::Hypercall(_) => (self, None),
+            Effect::PowerOff => (self, Some(0)),
+            Effect::Panicked => (self, Some(34)),
+            Effect::Exit(status) => (self, Some(status)),
+            Effect::Reset => (self.reset()?, None),
+        })
+    }
+
+    /// The same with a machine that is as new. The old one has gone by then, since there are things
+    /// that only one can have: the lock of a disk, the name of a socket.
+    fn reset(self) -> Result<Self, Failure> {
+        let Self { bare, mut build, tells_interrupts, levels } = self;
+        let now = bare.now();
+        drop(bare);
+        let bare = build().map_err(|failure| Failure {
+            message: format!("{NO_RESET}: {}", failure.message),
+            ..failure
+        })?;
+        bare.set_time(now);
+        Ok(Self { bare, build, tells_interrupts, levels })
     }
 }
 
