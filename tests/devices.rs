@@ -124,6 +124,27 @@ fn a_device_that_is_wrong_is_found_with_the_fewest_accesses() {
 }
 
 #[test]
+fn a_device_with_queues_is_fuzzed_with_what_is_in_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("disk.raw");
+    fs::write(&disk, [0; 1 << 20]).unwrap();
+    let config = dir.path().join("guest.toml");
+    let row = "[[devices.virtio]]\nkind = \"block\"\ntransport = \"mmio\"\npath = \"disk.raw\"\n";
+    fs::write(&config, format!("[kernel]\nkernel_path = {:?}\n{row}", guest("hello"))).unwrap();
+    // By chance some of the requests are writes that are right.
+    let is_written = (0..12).any(|_| {
+        let mut command = axvmm();
+        command.args(["device", "fuzz", "disk0", "--seconds", "5", "--config"]).arg(&config);
+        let ended = run(&mut command);
+        ended.assert(0, "disk0: ").assert(0, " accesses in 5 s");
+        let made: u64 = ended.stdout.split(' ').nth(1).unwrap().parse().unwrap();
+        assert!(made > 1000, "{ended:#?}");
+        fs::read(&disk).unwrap().iter().any(|byte| *byte != 0)
+    });
+    assert!(is_written, "no request has been carried out");
+}
+
+#[test]
 fn what_cannot_be_is_told() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("there")).unwrap();

@@ -16,7 +16,7 @@ use crate::{
 pub const SIZE: u64 = 0x200;
 
 /// The registers (4.2.2); all are 32 bits wide, and some read or write only.
-mod reg {
+pub(crate) mod reg {
     pub const MAGIC_VALUE: u64 = 0x000;
     pub const VERSION: u64 = 0x004;
     pub const DEVICE_ID: u64 = 0x008;

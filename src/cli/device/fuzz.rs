@@ -6,6 +6,7 @@
 
 mod child;
 mod sequence;
+mod virtio;
 
 use std::{
     fmt::Write,
@@ -30,7 +31,7 @@ use crate::{
     machine::{Model, Plan},
 };
 
-/// How many accesses a sequence has, from a fresh device on.
+/// How many accesses a sequence has, from a fresh device on, or from one that its driver has set up.
 const LENGTH: usize = 100;
 /// How long a device may take for a sequence, which should take it no time at all.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -56,7 +57,7 @@ pub struct FuzzArgs {
     /// The machine's architecture, where it is not this host's
     #[arg(long, value_parser = check::arch)]
     arch: Option<Arch>,
-    /// What else the machine has, as of a guest's configuration
+    /// What else the machine has, as of a guest's configuration: disks are written to
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -91,7 +92,7 @@ pub fn fuzz(args: &FuzzArgs, kinds: &Kinds) -> Result<(), Failure> {
         let Err((trouble, made)) = look(&mut child, &target, sequence)? else { continue };
         if trouble == Trouble::Hangs && start()?.run(&target, &made, MUCH_PATIENCE)?.is_ok() {
             log::debug!("{}: sequence {sequences} took long, and did not once more", args.name);
-            child = start()?;
+            child.restart()?;
             continue;
         }
         let found = Found { name: &args.name, keys: &args.keys, seed, sequences, trouble };
@@ -107,10 +108,11 @@ pub fn fuzz(args: &FuzzArgs, kinds: &Kinds) -> Result<(), Failure> {
         print(&found.tell(&target, &fewest))?;
         return Err(Failure::failed(format!("{}: {}", args.name, found.trouble.what())));
     }
-    let accesses = sequences * LENGTH as u64;
     print(&format!(
-        "{}: {accesses} accesses in {} s (seed {seed}): no panic, no hang, no interrupt that stays\n",
-        args.name, args.seconds
+        "{}: {} accesses in {} s (seed {seed}): no panic, no hang, no interrupt that stays\n",
+        args.name,
+        child.made(),
+        args.seconds
     ))
 }
 
@@ -166,7 +168,7 @@ fn target(args: &FuzzArgs, name: &str, sets: &[String], kinds: &Kinds) -> Result
     let plan = Plan::without_guest(&config, &qtest::platform(arch(args)))?;
     let is_it = |device: &&crate::machine::DevicePlan| device.name == name;
     let device = plan.devices.iter().filter(|it| it.model.is_device()).find(is_it);
-    device.and_then(Target::of).ok_or_else(|| {
+    device.and_then(|device| Target::of(device, &plan.ram)).ok_or_else(|| {
         let devices = plan.devices.iter().filter(|it| it.model.is_device());
         let names = kinds.iter().map(|about| about.kind.to_owned());
         let names: Vec<_> = names.chain(devices.map(|it| it.name.clone())).collect();

@@ -11,11 +11,15 @@ use std::{
 };
 
 use super::sequence::{Access, Target};
-use crate::cli::{Failure, panics::INTERNAL};
+use crate::cli::{Failure, panics::INTERNAL, qtest::NO_RESET};
 
 /// How many commands are said before their answers are waited for: a pipe has room for them and for
 /// what is answered, so that nobody waits for who does not come back.
 const AT_ONCE: usize = 200;
+
+/// After so many accesses a device with queues has a moment for what its own threads do.
+const BEFORE_A_MOMENT: usize = 16;
+const MOMENT: Duration = Duration::from_micros(300);
 
 /// What is wrong with a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +66,8 @@ pub struct Child {
     is_up: bool,
     /// Its machine is there; before, its end is no matter of accesses.
     has_begun: bool,
+    /// How many accesses it has answered, and those that were in its place before.
+    made: u64,
 }
 
 impl Child {
@@ -98,13 +104,23 @@ impl Child {
         });
         let (config, options) = (config.map(Path::to_owned), options.to_owned());
         let (is_up, has_begun) = (false, false);
-        let mut child = Self { process, answers, stderr, config, options, irq, is_up, has_begun };
+        let made = 0;
+        let mut child =
+            Self { process, answers, stderr, config, options, irq, is_up, has_begun, made };
         let _ = child.say("irq_intercept_in controller\n");
         child.listen(1, Duration::from_secs(30))?.map_err(|trouble| {
             Failure::failed(format!("axvmm qtest does not begin: {}", trouble.said()))
         })?;
-        child.has_begun = true;
+        (child.has_begun, child.made) = (true, 0);
         Ok(child)
+    }
+
+    /// Starts another in its place.
+    pub fn restart(&mut self) -> Result<(), Failure> {
+        let made = self.made;
+        *self = Self::start(self.config.as_deref(), &self.options, self.irq)?;
+        self.made = made;
+        Ok(())
     }
 
     /// Makes accesses to a fresh device.
@@ -114,11 +130,11 @@ impl Child {
         sequence: &[Access],
         patience: Duration,
     ) -> Result<Result<(), Trouble>, Failure> {
-        self.is_up = false;
+        let made = self.made;
         if let Err(trouble) = self.commands(&["reset".to_owned()], patience)? {
             return Ok(Err(trouble));
         }
-        self.is_up = false;
+        (self.is_up, self.made) = (false, made);
         self.go_on(target, sequence, patience)
     }
 
@@ -130,7 +146,21 @@ impl Child {
         patience: Duration,
     ) -> Result<Result<(), Trouble>, Failure> {
         let commands: Vec<_> = sequence.iter().map(|access| target.command(access)).collect();
-        self.commands(&commands, patience)
+        if !target.has_queues() {
+            return self.commands(&commands, patience);
+        }
+        for commands in commands.chunks(BEFORE_A_MOMENT) {
+            if let Err(trouble) = self.commands(commands, patience)? {
+                return Ok(Err(trouble));
+            }
+            thread::sleep(MOMENT);
+        }
+        Ok(Ok(()))
+    }
+
+    /// How many accesses have been made.
+    pub fn made(&self) -> u64 {
+        self.made
     }
 
     /// Whether the device's interrupt is up.
@@ -174,7 +204,10 @@ impl Child {
                         self.is_up = what == "raise"
                     }
                     Some(_) => {}
-                    None => answers -= 1,
+                    None => {
+                        answers -= 1;
+                        self.made += 1;
+                    }
                 },
                 Err(RecvTimeoutError::Timeout) => return Ok(Err(Trouble::Hangs)),
                 Err(RecvTimeoutError::Disconnected) => return self.ended(),
@@ -191,9 +224,12 @@ impl Child {
             let said = said.trim();
             return Err(Failure::usage(said.strip_prefix("axvmm: ").unwrap_or(said)));
         }
+        if said.contains(NO_RESET) {
+            return Err(Failure::failed(said.trim().trim_start_matches("axvmm: ")));
+        }
         // A device may end the guest; then there is no more of the sequence.
         if status.code().is_some() && !said.contains(INTERNAL) {
-            *self = Self::start(self.config.as_deref(), &self.options, self.irq)?;
+            self.restart()?;
             return Ok(Ok(()));
         }
         Ok(Err(Trouble::Panics(said)))

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::virtio::Driver;
 use crate::{
     addr::{AccessWidth, DeviceAddrRange},
     cli::Failure,
-    machine::{DevicePlan, Model, Window},
+    machine::{DevicePlan, Model, RamArea, Window},
 };
 
 /// A device, and where it is accessed.
@@ -15,33 +16,67 @@ pub struct Target {
     is_port: bool,
     first: u64,
     size: u64,
+    /// Where there is memory for the queues of a virtio device, which this is.
+    queues: Option<u64>,
 }
 
 /// One thing that is done to a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    Read { offset: u64, width: AccessWidth },
-    Write { offset: u64, width: AccessWidth, value: u64 },
+    Read {
+        offset: u64,
+        width: AccessWidth,
+    },
+    Write {
+        offset: u64,
+        width: AccessWidth,
+        value: u64,
+    },
     Pass(Duration),
+    /// Eight bytes of memory, which the device may look at.
+    Store {
+        addr: u64,
+        value: u64,
+    },
 }
 
 const WIDTHS: [AccessWidth; 4] =
     [AccessWidth::Byte, AccessWidth::Word, AccessWidth::Dword, AccessWidth::Qword];
 
 impl Target {
-    /// The device of a plan; `None`: it is behind system registers.
-    pub fn of(device: &DevicePlan) -> Option<Self> {
+    /// The device of a plan with this memory; `None`: it is behind system registers.
+    pub fn of(device: &DevicePlan, ram: &[RamArea]) -> Option<Self> {
         let (is_port, first, size) = match device.window {
             Window::Port(ports) => (true, ports.first().0.into(), ports.len()),
             Window::Mmio(range) => (false, range.first().0, range.len()),
             Window::SysReg(_) => return None,
         };
-        Some(Self { model: device.model, irq: device.irq, is_port, first, size })
+        let largest = ram.iter().max_by_key(|area| area.size);
+        let queues = largest.filter(|_| device.model == Model::VirtioMmio).map(|area| area.gpa.0);
+        Some(Self { model: device.model, irq: device.irq, is_port, first, size, queues })
     }
 
-    /// So many accesses: most of them to registers that there are, as wide as they are.
+    /// Whether it does things by itself once its driver has given it something to do.
+    pub fn has_queues(&self) -> bool {
+        self.queues.is_some()
+    }
+
+    /// So many accesses: most of them to registers that there are, as wide as they are. A device
+    /// with queues has been set up before half of the times, and most of it is about them then.
     pub fn sequence(&self, random: &mut fastrand::Rng, length: usize) -> Vec<Access> {
-        (0..length).map(|_| self.access(random)).collect()
+        let Some(ram) = self.queues.filter(|_| random.bool()) else {
+            return (0..length).map(|_| self.access(random)).collect();
+        };
+        let registers = random.usize(..8);
+        let mut driver = Driver::new(random, ram);
+        driver.bring_up();
+        for at in 0..length {
+            match registers > 0 && at % (length / registers) == 0 {
+                true => driver.also(|random| self.access(random)),
+                false => driver.go_on(),
+            }
+        }
+        driver.made()
     }
 
     fn access(&self, random: &mut fastrand::Rng) -> Access {
@@ -82,6 +117,7 @@ impl Target {
                 format!("{write}{} {:#x} {value:#x}", letter(width), self.first + offset)
             }
             Access::Pass(time) => format!("clock_step {}", time.as_nanos()),
+            Access::Store { addr, value } => format!("writeq {addr:#x} {value:#x}"),
         }
     }
 
@@ -96,6 +132,10 @@ impl Target {
             }
             Access::Pass(time) => {
                 format!("bench.step(Duration::from_nanos({}));", time.as_nanos())
+            }
+            Access::Store { addr, value } => {
+                let bytes = format!("&{value:#x}_u64.to_le_bytes()");
+                format!("bench.memory().write(GuestPhysAddr({addr:#x}), {bytes}).unwrap();")
             }
         }
     }
@@ -123,7 +163,7 @@ impl Target {
 }
 
 /// Values that devices care about: few bits, all bits, ends of ranges, anything.
-fn value(random: &mut fastrand::Rng) -> u64 {
+pub fn value(random: &mut fastrand::Rng) -> u64 {
     match random.u8(..6) {
         0 => 1 << random.u32(..64),
         1 => (1_u64 << random.u32(..64)).wrapping_sub(1),
