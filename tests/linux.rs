@@ -2,13 +2,19 @@
 //! runs all that Linux needs. Nothing here is timed: the emulation takes its time, and so do busy
 //! machines.
 
+#[allow(dead_code, reason = "a kernel is not asked for all that a client can")]
+#[path = "gdb/client.rs"]
+mod client;
 mod common;
 
 use std::{
+    io::{BufRead, BufReader},
+    os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Command, Stdio},
     time::Duration,
 };
 
+use client::Client;
 use common::{Finished, Running, despite_svm, host, root, start};
 use nix::sys::signal::Signal;
 
@@ -51,6 +57,7 @@ macro_rules! tests {
 
 tests! { x86_64, X86_64:
     it_reaches_its_shell_and_each_way_to_end_is_a_status
+    it_is_stopped_stepped_and_let_go_by_a_debugger
     a_reboot_comes_up_again_in_the_same_process
     it_is_unpacked_by_the_host_or_by_itself
     sixteen_processors_come_up
@@ -64,6 +71,7 @@ tests! { x86_64, X86_64:
 
 tests! { aarch64, AARCH64:
     it_reaches_its_shell_and_each_way_to_end_is_a_status
+    it_is_stopped_stepped_and_let_go_by_a_debugger
     a_reboot_comes_up_again_in_the_same_process
     much_memory
     it_boots_without_a_command_line
@@ -80,6 +88,7 @@ tests! { aarch64_gicv2, AARCH64_GICV2:
 
 tests! { riscv64, RISCV64:
     it_reaches_its_shell_and_each_way_to_end_is_a_status
+    it_is_stopped_stepped_and_let_go_by_a_debugger
     a_reboot_comes_up_again_in_the_same_process
     much_memory
     it_boots_without_a_command_line
@@ -246,6 +255,61 @@ axvmm run --config u-boot.toml"
         running.wait_for("\n/sys/bus/platform/devices/");
         running.type_in("poweroff\n");
         running.finish().assert(0, "").assert_tells(&["countdown"]);
+    }
+
+    /// A client of GDB's protocol, whose packets go through the host's stdin and stdout, stops the kernel
+    /// where it prints its first byte.
+    fn it_is_stopped_stepped_and_let_go_by_a_debugger(&self) {
+        let Self { arch, console, .. } = self;
+        let run = format!(
+            "ifconfig lo 127.0.0.1
+axvmm run --config configs/debian-{arch}.toml --gdb 1234 \\
+    --set kernel.cmdline='console={console} quiet axvmm.run=nproc' </dev/null >console 2>log &
+until grep -q 'target remote' log; do sleep 1; done
+echo it waits >&2
+nc 127.0.0.1 1234
+wait $! && grep -q 'axvmm-guest: exit 0' console && echo it has ended well >&2"
+        );
+        let (ours, hosts) = UnixStream::pair().unwrap();
+        let mut command = host(self.host);
+        let there = || OwnedFd::from(hosts.try_clone().unwrap());
+        command.args(["--timeout", "400", "--", "sh", "-c", &run]);
+        command.stdin(there()).stdout(there()).stderr(Stdio::piped());
+        let mut host = command.spawn().unwrap();
+        drop((command, hosts));
+        let mut told = BufReader::new(host.stderr.take().unwrap()).lines().map_while(Result::ok);
+        assert!(told.any(|line| line == "it waits"));
+
+        let mut gdb = Client::over(ours);
+        // The program counter's number, the console's data register, a breakpoint that all have.
+        let (pc, data, kind) = match *arch {
+            "x86_64" => (16, "port:0x3f8", "Z1,1"),
+            "aarch64" => (32, "0x9000000", "Z0,4"),
+            _ => (32, "0x10000000", "Z0,2"),
+        };
+        let first = gdb.register(pc);
+        gdb.monitor(&format!("watch {data} write"));
+        assert!(gdb.go_on().starts_with("T05"));
+        let amid = gdb.register(pc);
+        // In the upper half, and no longer where physical addresses are virtual ones.
+        assert!(first >> 63 == 0 && amid >> 63 == 1, "{first:#x}, {amid:#x}");
+        assert_ne!(gdb.memory(amid, 8), [0; 8]);
+        let steps = [(); 20].map(|()| {
+            gdb.step(1);
+            gdb.register(pc)
+        });
+        assert!(steps.iter().all(|at| at >> 63 == 1), "{steps:x?}");
+        assert!(steps.windows(2).any(|pair| pair[1] == pair[0] + 4) || *arch == "x86_64");
+        gdb.monitor("unwatch");
+        let (set, size) = kind.split_once(',').unwrap();
+        gdb.expect(&format!("{set},{amid:x},{size}"), "OK");
+        assert!(gdb.go_on().starts_with("T05"));
+        assert_eq!(gdb.register(pc), amid, "it prints more");
+        gdb.expect(&format!("{},{amid:x},{size}", set.replace('Z', "z")), "OK");
+        assert_eq!(gdb.go_on(), "W00");
+        drop(gdb);
+        assert!(told.any(|line| line == "it has ended well"));
+        assert!(host.wait().unwrap().success());
     }
 
     fn a_reboot_comes_up_again_in_the_same_process(&self) {

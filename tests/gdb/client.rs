@@ -30,6 +30,11 @@ impl Client {
             }
             thread::sleep(Duration::from_millis(5));
         };
+        Self::over(stream)
+    }
+
+    /// The one who is behind this already.
+    pub fn over(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         Self { stream, printed: String::new() }
     }
@@ -50,7 +55,7 @@ impl Client {
             Ok(1) => Some(byte[0]),
             Ok(_) => None,
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
-            Err(error) => panic!("no answer: {error}"),
+            Err(error) => panic!("no answer in the time for it: {error}"),
         }
     }
 
