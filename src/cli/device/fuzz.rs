@@ -90,11 +90,15 @@ pub fn fuzz(args: &FuzzArgs, kinds: &Kinds) -> Result<(), Failure> {
         let sequence = target.sequence(&mut random, LENGTH);
         sequences += 1;
         let Err((trouble, made)) = look(&mut child, &target, sequence)? else { continue };
-        if trouble == Trouble::Hangs && start()?.run(&target, &made, MUCH_PATIENCE)?.is_ok() {
-            log::debug!("{}: sequence {sequences} took long, and did not once more", args.name);
+        if trouble == Trouble::Hangs {
             child.restart()?;
-            continue;
+            if child.run(&target, &made, MUCH_PATIENCE)?.is_ok() {
+                log::debug!("{}: sequence {sequences} took long, and did not again", args.name);
+                continue;
+            }
         }
+        // Others cannot have what it has.
+        drop(child);
         let found = Found { name: &args.name, keys: &args.keys, seed, sequences, trouble };
         let fewest = sequence::shrink(made, |fewer| {
             let mut child = start()?;

@@ -115,8 +115,9 @@ impl Child {
         Ok(child)
     }
 
-    /// Starts another in its place.
+    /// Starts another in its place, once it is gone.
     pub fn restart(&mut self) -> Result<(), Failure> {
+        self.end();
         let made = self.made;
         *self = Self::start(self.config.as_deref(), &self.options, self.irq)?;
         self.made = made;
@@ -216,6 +217,11 @@ impl Child {
         Ok(Ok(()))
     }
 
+    fn end(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
     /// Its process is gone.
     fn ended(&mut self) -> Result<Result<(), Trouble>, Failure> {
         let status = self.process.wait().map_err(|error| Failure::call("wait", error))?;
@@ -238,7 +244,6 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.end();
     }
 }
