@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::{env::consts::ARCH, path::Path};
+use std::{env::consts::ARCH, fs, path::Path};
 
-use common::{Finished, axvmm, root, run, run_guest};
+use common::{Finished, axvmm, guest, root, run, run_guest};
 
 /// The console, a register of it that a guest reads for each byte that it prints, and a bit of that
 /// which never is up: an error of the 16550's, or one that the PL011 has not.
@@ -30,17 +30,28 @@ fn row(ended: &Finished, device: &str) -> [u64; 3] {
 #[test]
 fn devices_answer_as_they_did_also_after_a_reset() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("t.axt");
-    let mut command = run_guest("smp", "reset");
+    let (file, config) = (dir.path().join("t.axt"), dir.path().join("guest.toml"));
+    // Its disk is locked by each machine that has it.
+    fs::write(dir.path().join("disk.raw"), [0; 4096]).unwrap();
+    let text = format!(
+        "[base]\ncpu_num = 2\n[kernel]\nkernel_path = {:?}\nmemory = \"16M\"\n\
+         cmdline = \"reset\"\n[[devices.virtio]]\nkind = \"block\"\npath = \"disk.raw\"\n",
+        guest("smp")
+    );
+    fs::write(&config, text).unwrap();
+    let mut command = axvmm();
+    command.args(["run", "--config"]).arg(&config);
     // Enough for a second boot; other hosts than PCs are emulated.
     let a_while = if cfg!(target_arch = "x86_64") { "2s" } else { "8s" };
-    command.args(["-n", "2", "--timeout", a_while, "--record"]).arg(&file);
+    command.args(["--timeout", a_while, "--record"]).arg(&file);
     let ended = run(&mut command);
     assert!(ended.stdout.matches("smp: 2 cpus").count() > 1, "{ended:#?}");
-    let ended = replay(&file, &["--device", CONSOLE.0]);
-    ended.assert(0, "").assert_tells(&[]);
-    let [reads, differ, writes] = row(&ended, CONSOLE.0);
-    assert!(reads > 20 && differ == 0 && writes > 20, "{ended:#?}");
+    for options in [&[][..], &["--config", config.to_str().unwrap()]] {
+        let ended = replay(&file, &[&["--device", CONSOLE.0], options].concat());
+        ended.assert(0, "").assert_tells(&[]);
+        let [reads, differ, writes] = row(&ended, CONSOLE.0);
+        assert!(reads > 20 && differ == 0 && writes > 20, "{ended:#?}");
+    }
 }
 
 #[test]

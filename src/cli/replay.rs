@@ -64,6 +64,8 @@ pub fn replay(args: &ReplayArgs, kinds: &Kinds) -> Result<u8, Failure> {
         match (is_start, std::mem::take(&mut is_fresh)) {
             (true, true) => continue,
             (true, false) => {
+                // Two at once cannot have the same disk.
+                drop(bare);
                 bare = build()?;
                 continue;
             }
