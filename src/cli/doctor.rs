@@ -149,11 +149,8 @@ fn vcpus(max: usize, cpus: usize) -> Finding {
 /// Whether a kernel as distributions have it would run: tried with tiny guests.
 fn kernels() -> Finding {
     const SUBJECT: &str = "Linux kernels";
-    let remedy = format!(
-        "Tiny guests run all the same. For Linux use a host whose KVM uses the hardware, or the \
-         emulated one: tests/hosts/host {}",
-        env::consts::ARCH
-    );
+    let remedy = "Tiny guests run all the same. For Linux use a host whose KVM uses the hardware, or \
+        an emulated one: axvmm run --host emulated …";
     let features = match probe::run() {
         Ok(features) => features,
         Err(error) => {
