@@ -273,7 +273,7 @@ wait $! && grep -q 'axvmm-guest: exit 0' console && echo it has ended well >&2"
         let (ours, hosts) = UnixStream::pair().unwrap();
         let mut command = host(self.host);
         let there = || OwnedFd::from(hosts.try_clone().unwrap());
-        command.args(["--timeout", "400", "--", "sh", "-c", &run]);
+        command.args(["--timeout", "460", "--", "sh", "-c", &run]);
         command.stdin(there()).stdout(there()).stderr(Stdio::piped());
         let mut host = command.spawn().unwrap();
         drop((command, hosts));

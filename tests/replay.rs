@@ -36,7 +36,7 @@ fn devices_answer_as_they_did_also_after_a_reset() {
     let text = format!(
         "[base]\ncpu_num = 2\n[kernel]\nkernel_path = {:?}\nmemory = \"16M\"\n\
          cmdline = \"reset\"\n[[devices.virtio]]\nkind = \"block\"\npath = \"disk.raw\"\n",
-        guest("smp")
+        guest("smp").canonicalize().unwrap()
     );
     fs::write(&config, text).unwrap();
     let mut command = axvmm();

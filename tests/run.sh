@@ -203,8 +203,8 @@ if [ ${#linux[@]} -gt 0 ]; then
             AXVMM_TESTS=all limited 150m cargo test --no-fail-fast "${programs[@]/#/--test=}" -- "${linux[@]}"
             ;;
         no)
-            limited 40m cargo test --no-fail-fast --test linux --test virtio --test cargo_test -- "${linux[@]}"
-            ! wanted aarch64 || limited 10m cargo test --test in_root -- aarch64
+            limited 60m cargo test --no-fail-fast --test linux --test virtio --test cargo_test -- "${linux[@]}"
+            ! wanted aarch64 || limited 15m cargo test --test in_root -- aarch64
             untried="; what takes long was left out (--all)"
             ;;
     esac
