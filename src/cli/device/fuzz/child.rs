@@ -104,14 +104,13 @@ impl Child {
         });
         let (config, options) = (config.map(Path::to_owned), options.to_owned());
         let (is_up, has_begun) = (false, false);
-        let made = 0;
         let mut child =
-            Self { process, answers, stderr, config, options, irq, is_up, has_begun, made };
+            Self { process, answers, stderr, config, options, irq, is_up, has_begun, made: 0 };
         let _ = child.say("irq_intercept_in controller\n");
         child.listen(1, Duration::from_secs(30))?.map_err(|trouble| {
             Failure::failed(format!("axvmm qtest does not begin: {}", trouble.said()))
         })?;
-        (child.has_begun, child.made) = (true, 0);
+        child.has_begun = true;
         Ok(child)
     }
 
@@ -131,11 +130,10 @@ impl Child {
         sequence: &[Access],
         patience: Duration,
     ) -> Result<Result<(), Trouble>, Failure> {
-        let made = self.made;
         if let Err(trouble) = self.commands(&["reset".to_owned()], patience)? {
             return Ok(Err(trouble));
         }
-        (self.is_up, self.made) = (false, made);
+        self.is_up = false;
         self.go_on(target, sequence, patience)
     }
 
@@ -147,14 +145,20 @@ impl Child {
         patience: Duration,
     ) -> Result<Result<(), Trouble>, Failure> {
         let commands: Vec<_> = sequence.iter().map(|access| target.command(access)).collect();
-        if !target.has_queues() {
-            return self.commands(&commands, patience);
-        }
-        for commands in commands.chunks(BEFORE_A_MOMENT) {
-            if let Err(trouble) = self.commands(commands, patience)? {
-                return Ok(Err(trouble));
+        let (at_once, moment) = match target.has_queues() {
+            true => (BEFORE_A_MOMENT, MOMENT),
+            false => (AT_ONCE, Duration::ZERO),
+        };
+        for commands in commands.chunks(at_once) {
+            let answered = match self.commands(commands, patience)? {
+                Ok(answered) => answered,
+                Err(trouble) => return Ok(Err(trouble)),
+            };
+            self.made += answered as u64;
+            if answered < commands.len() {
+                break;
             }
-            thread::sleep(MOMENT);
+            thread::sleep(moment);
         }
         Ok(Ok(()))
     }
@@ -169,19 +173,15 @@ impl Child {
         self.is_up
     }
 
+    /// Says up to `AT_ONCE` commands; how many are answered.
     fn commands(
         &mut self,
         commands: &[String],
         patience: Duration,
-    ) -> Result<Result<(), Trouble>, Failure> {
-        for commands in commands.chunks(AT_ONCE) {
-            // What cannot be written is told by what does not come.
-            let _ = self.say(&(commands.join("\n") + "\n"));
-            if let Err(trouble) = self.listen(commands.len(), patience)? {
-                return Ok(Err(trouble));
-            }
-        }
-        Ok(Ok(()))
+    ) -> Result<Result<usize, Trouble>, Failure> {
+        // What cannot be written is told by what does not come.
+        let _ = self.say(&(commands.join("\n") + "\n"));
+        self.listen(commands.len(), patience)
     }
 
     fn say(&mut self, text: &str) -> std::io::Result<()> {
@@ -191,30 +191,31 @@ impl Child {
         }
     }
 
-    /// Waits for so many answers, and takes note of interrupts on the way.
+    /// Waits for so many answers, and takes note of interrupts on the way. How many came: fewer if a
+    /// device has ended the guest.
     fn listen(
         &mut self,
-        mut answers: usize,
+        answers: usize,
         patience: Duration,
-    ) -> Result<Result<(), Trouble>, Failure> {
+    ) -> Result<Result<usize, Trouble>, Failure> {
         let until = Instant::now() + patience;
-        while answers > 0 {
+        let mut answered = 0;
+        while answered < answers {
             match self.answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => match line.strip_prefix("IRQ ").and_then(|it| it.split_once(' ')) {
                     Some((what, irq)) if irq.parse().ok() == self.irq => {
                         self.is_up = what == "raise"
                     }
                     Some(_) => {}
-                    None => {
-                        answers -= 1;
-                        self.made += 1;
-                    }
+                    None => answered += 1,
                 },
                 Err(RecvTimeoutError::Timeout) => return Ok(Err(Trouble::Hangs)),
-                Err(RecvTimeoutError::Disconnected) => return self.ended(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(self.ended()?.map(|()| answered));
+                }
             }
         }
-        Ok(Ok(()))
+        Ok(Ok(answered))
     }
 
     fn end(&mut self) {

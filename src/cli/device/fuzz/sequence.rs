@@ -135,7 +135,7 @@ impl Target {
             }
             Access::Store { addr, value } => {
                 let bytes = format!("&{value:#x}_u64.to_le_bytes()");
-                format!("bench.memory().write(GuestPhysAddr({addr:#x}), {bytes}).unwrap();")
+                format!("let _ = bench.memory().write(GuestPhysAddr({addr:#x}), {bytes});")
             }
         }
     }
